@@ -1,0 +1,212 @@
+"""Every exception of Heavylift, by family: control, configuration, request, run.
+
+Owns what an error is called and what its message teaches. Refuses to classify database errors (that is
+`worker.database.classify`) and to decide what follows from one (that is `worker.core.retry`).
+"""
+
+from collections.abc import Iterable
+from datetime import datetime, timedelta
+from difflib import get_close_matches
+from enum import StrEnum
+
+
+class HeavyliftError(Exception):
+    """The root: everything that Heavylift raises on purpose is one of these."""
+
+
+class ErrorKind(StrEnum):
+    """What a failure calls for. Each database error, and each other exception, has exactly one kind."""
+
+    CONTENTION = "contention"
+    """Somebody else was in the way (deadlock, serialization, lock timeout, stale plan): same transaction again, soon."""
+    CONNECTION = "connection"
+    """The connection or the server went away: reconnect and go on, with longer pauses."""
+    OVERLOAD = "overload"
+    """The statement was too much (statement timeout, out of memory): again with a smaller chunk."""
+    EXHAUSTED = "exhausted"
+    """The server ran out of something that a person must free (disk, quota): again, slowly, and say so."""
+    REFUSED_ROW = "refused_row"
+    """The database refused a row's values (constraint, range, encoding): the row's fault, never retried as it is."""
+    PERMANENT = "permanent"
+    """It will fail the same way every time."""
+
+    @property
+    def transient(self) -> bool:
+        """Whether trying the same thing again can succeed."""
+        return self not in {ErrorKind.REFUSED_ROW, ErrorKind.PERMANENT}
+
+
+# Control: raised by a job to say how its attempt ends.
+
+
+class Control(HeavyliftError):
+    """Raised inside a job to end the attempt in a chosen way; not a failure."""
+
+
+class Retry(Control):
+    """Try this run again after a delay; the attempt counts.
+
+    Args:
+        after: seconds, or a timedelta, from now. None leaves it to the job's backoff.
+    """
+
+    def __init__(self, after: float | timedelta | None = None) -> None:
+        seconds = after.total_seconds() if isinstance(after, timedelta) else after
+        if seconds is not None and seconds < 0:
+            raise ValueError(f"Retry(after={after!r}) lies in the past; give seconds from now, such as Retry(30)")
+        self.after_s = seconds
+        super().__init__("retry" if seconds is None else f"retry after {seconds:g} s")
+
+
+class Snooze(Control):
+    """Put this run aside until a moment, or for a duration; the attempt does not count.
+
+    Args:
+        until: an aware datetime, a timedelta, or seconds from now.
+    """
+
+    def __init__(self, until: datetime | timedelta | float) -> None:
+        if isinstance(until, datetime) and until.tzinfo is None:
+            raise ValueError(
+                f"Snooze({until!r}) has no time zone; give an aware datetime, such as datetime.now(UTC) + delay"
+            )
+        self.until = until if isinstance(until, datetime | timedelta) else timedelta(seconds=until)
+        super().__init__(f"snooze: {until}")
+
+
+class Cancel(Control):
+    """End this run as cancelled, for good, with a reason.
+
+    Args:
+        reason: what a person will read in the run record.
+    """
+
+    def __init__(self, reason: str = "cancelled by the job") -> None:
+        self.reason = reason
+        super().__init__(reason)
+
+
+# Configuration: raised when a process starts, never in the middle of the night.
+
+
+class SettingsError(HeavyliftError):
+    """A setting has a value that cannot work. The message names it, says what is wrong and gives an example."""
+
+
+class DeclarationError(HeavyliftError):
+    """A job, table or module was declared in a way that cannot work. Raised at import."""
+
+
+class LedgerVersionError(HeavyliftError):
+    """The database's `heavylift_*` tables are missing, or of another version than this program."""
+
+
+class UnreachableError(HeavyliftError):
+    """A server did not answer. The message says what was tried and which setting to change."""
+
+
+# Request: what somebody asked for cannot be done as asked. Permanent, one clear line each.
+
+
+class RequestError(HeavyliftError):
+    """Somebody asked for something that cannot be done as asked; asking again the same way cannot help."""
+
+
+def choices(name: str, existing: Iterable[str]) -> str:
+    """The end of an "unknown ..." message: the nearest name, then all that exist.
+
+    Args:
+        name: what was asked for.
+        existing: the names that would have worked.
+
+    Returns:
+        Text such as `Did you mean 'orders'? There are: items, orders.`, or `There are none.`
+    """
+    names = sorted(existing)
+    if not names:
+        return "There are none."
+    near = get_close_matches(name, names, n=1)
+    hint = f"Did you mean {near[0]!r}? " if near else ""
+    return f"{hint}There are: {', '.join(names)}."
+
+
+class UnknownJobError(RequestError):
+    """No registered job has that name."""
+
+    def __init__(self, name: str, existing: Iterable[str]) -> None:
+        super().__init__(f"No job is called {name!r}. {choices(name, existing)}")
+
+
+class UnknownTableError(RequestError):
+    """No registered table has that name."""
+
+    def __init__(self, name: str, existing: Iterable[str]) -> None:
+        super().__init__(
+            f"No table {name!r} is registered. {choices(name, existing)} "
+            "Register a table by naming its model's module, for example WORKER_MODELS=myapp.models"
+        )
+
+
+class UnknownColumnError(RequestError):
+    """A registered table has no column of that name."""
+
+    def __init__(self, table: str, column: str, existing: Iterable[str]) -> None:
+        super().__init__(f"Table {table!r} has no column {column!r}. {choices(column, existing)}")
+
+
+class UnknownRunError(RequestError):
+    """The ledger knows no run of that id."""
+
+    def __init__(self, run_id: str) -> None:
+        super().__init__(f"No run {run_id!r} is in the ledger. `heavylift runs` lists those that are")
+
+
+class ParametersError(RequestError):
+    """A job's parameters do not fit its signature. The message names each one that does not."""
+
+
+class KeyNotUniqueError(RequestError):
+    """The columns given as a key are not covered by a unique constraint, so rows could not be told apart."""
+
+
+class NotAllowedError(RequestError):
+    """The configuration does not allow this operation on this table."""
+
+
+class ConflictError(RequestError):
+    """A run of that id exists with other parameters."""
+
+
+class PayloadError(RequestError):
+    """A payload was refused before anything was built from it: too large, too deep, or holding more than data."""
+
+
+class SourceError(RequestError):
+    """A source of rows cannot be read: missing, outside the allowed folders, changed, truncated or malformed."""
+
+
+class InvalidRowError(RequestError):
+    """A row does not fit its table and the job was told to fail on that rather than quarantine it."""
+
+
+# Run: what happens to a run under way.
+
+
+class StaleFenceError(HeavyliftError):
+    """A newer claim of this run exists, so this worker may not commit any more. Its transaction was rolled back."""
+
+
+class WorkerCrashedError(HeavyliftError):
+    """The run's worker died with it too many times in a row without committing a chunk."""
+
+
+class AttemptTimeoutError(HeavyliftError):
+    """One attempt took longer than the job's timeout. What its chunks committed stays."""
+
+
+class TransactionMisuseError(HeavyliftError):
+    """A job tried to commit, roll back or begin on the session that the runner owns."""
+
+
+class ResultError(HeavyliftError):
+    """A job returned something that its declared result type does not admit."""
