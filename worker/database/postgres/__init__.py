@@ -1,0 +1,1 @@
+"""PostgreSQL through asyncpg: everything that is this database's own."""

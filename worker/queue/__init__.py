@@ -1,0 +1,1 @@
+"""The queue edge: everything that knows arq and its wire."""
