@@ -8,6 +8,7 @@ from collections.abc import Iterable
 from datetime import datetime, timedelta
 from difflib import get_close_matches
 from enum import StrEnum
+from typing import Literal
 
 
 class HeavyliftError(Exception):
@@ -18,7 +19,7 @@ class ErrorKind(StrEnum):
     """What a failure calls for. Each database error, and each other exception, has exactly one kind."""
 
     CONTENTION = "contention"
-    """Somebody else was in the way (deadlock, serialization, lock timeout, stale plan): same transaction again, soon."""
+    """Somebody else was in the way (deadlock, serialization, lock timeout, stale plan): the same again, soon."""
     CONNECTION = "connection"
     """The connection or the server went away: reconnect and go on, with longer pauses."""
     OVERLOAD = "overload"
@@ -39,7 +40,7 @@ class ErrorKind(StrEnum):
 # Control: raised by a job to say how its attempt ends.
 
 
-class Control(HeavyliftError):
+class Control(HeavyliftError):  # noqa: N818 - Retry, Snooze and Cancel are no errors
     """Raised inside a job to end the attempt in a chosen way; not a failure."""
 
 
@@ -72,6 +73,18 @@ class Snooze(Control):
             )
         self.until = until if isinstance(until, datetime | timedelta) else timedelta(seconds=until)
         super().__init__(f"snooze: {until}")
+
+
+class Stop(Control):
+    """Raised by the runtime itself between two chunks: the run was asked to stop here, at its cursor.
+
+    Args:
+        why: `interrupt` (this worker is stopping), `pause` or `cancel` (a person asked for it).
+    """
+
+    def __init__(self, why: Literal["interrupt", "pause", "cancel"]) -> None:
+        self.why = why
+        super().__init__(why)
 
 
 class Cancel(Control):

@@ -68,6 +68,11 @@ class RowSource(Protocol):
         """The columns that the source carries, the same on every attempt."""
         ...
 
+    @property
+    def empty_is_text(self) -> bool:
+        """Whether every value is text and an absent one an empty cell, as in CSV: it can mean an empty string."""
+        ...
+
     def read(self, size: int) -> Batch:
         """The next at most `size` rows (faulty ones counted).
 

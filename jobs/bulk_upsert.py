@@ -1,0 +1,166 @@
+"""`bulk_upsert`: insert or update many rows of one table from a source, exactly once.
+
+Safe to run again at any point: each chunk's rows, counts and place in the source commit together. It locks the rows of
+one chunk at a time, in key order, and writes nothing for a row that would not change.
+"""
+
+import asyncio
+from dataclasses import dataclass
+from typing import Literal
+
+from pydantic import BaseModel
+
+from worker import (
+    Feed,
+    InvalidRowError,
+    JobContext,
+    ParametersError,
+    Portion,
+    RefusedRow,
+    RegisteredTable,
+    RowSource,
+    RowValidator,
+    Settings,
+    SourceSpec,
+    Tables,
+    UnknownColumnError,
+    Upsert,
+    check_inline,
+    estimate_total,
+    job,
+    open_source,
+    source_limits,
+)
+
+COUNTERS = ("read", "inserted", "updated", "unchanged", "duplicates", "quarantined")
+"""What is counted; `read` is always the sum of the others."""
+
+SHOWN_FAULTS = 3
+"""How many faulty rows an error message shows."""
+
+
+class UpsertCounts(BaseModel):
+    """What became of the rows of the source: `read` is the sum of the others."""
+
+    read: int
+    inserted: int
+    updated: int
+    unchanged: int
+    duplicates: int
+    quarantined: int
+
+
+def check_upsert(parameters: BaseModel, tables: Tables, settings: Settings) -> None:
+    """Refuse at once what is known to fail without asking the database.
+
+    Raises:
+        RequestError: an unknown table or column, an operation that is not allowed, too many inline rows.
+    """
+    given = dict(parameters)
+    table: str = given["table"]
+    source: SourceSpec = given["source"]
+    target = tables.allowed(table, "upsert")
+    check_inline(source, source_limits(settings))
+    inline = {name for row in source.rows or [] for name in row}
+    for column in [*(given["key"] or []), *(given["update"] or []), *sorted(inline)]:
+        if column not in target.table.columns:
+            raise UnknownColumnError(table, column, target.table.columns.keys())
+
+
+@job(check=check_upsert)
+async def bulk_upsert(
+    ctx: JobContext,
+    table: str,
+    source: SourceSpec,
+    key: list[str] | None = None,
+    update: list[str] | None = None,
+    on_invalid: Literal["quarantine", "fail"] = "quarantine",
+) -> UpsertCounts:
+    """Insert or update rows of a table from a source.
+
+    Args:
+        ctx: the run.
+        table: a registered table.
+        source: inline rows, or a CSV or NDJSON file.
+        key: the columns that tell rows apart; the primary key unless given. A unique constraint must cover them.
+        update: the columns that an existing row takes from the source; all that the source carries, less the key,
+            unless given.
+        on_invalid: `quarantine` puts a row that does not fit the table aside; `fail` stops at the first such chunk.
+
+    Returns:
+        The counts, over all attempts.
+    """
+    target = ctx.tables.allowed(table, "upsert")
+    ctx.progress.count(**dict.fromkeys(COUNTERS, 0))
+    reader = await asyncio.to_thread(open_source, source, source_limits(ctx.settings), ctx.progress.cursor)
+    try:
+        work = await _prepare(ctx, target, reader, key, update)
+    except BaseException:
+        reader.close()
+        raise
+    async with Feed(reader, work.validator, ctx.progress) as feed:
+        async for portion in feed:
+            if portion.rows.faults and on_invalid == "fail":
+                raise InvalidRowError(_describe(portion))
+            await _commit(ctx, work, portion)
+    return UpsertCounts.model_validate(ctx.progress.counters)
+
+
+@dataclass(frozen=True, slots=True)
+class _Work:
+    validator: RowValidator
+    upsert: Upsert
+
+
+async def _prepare(
+    ctx: JobContext,
+    target: RegisteredTable,
+    reader: RowSource,
+    key: list[str] | None,
+    update: list[str] | None,
+) -> _Work:
+    facts = await ctx.tools.table_facts(target.table)
+    unique = facts.unique_key(tuple(key) if key else None)
+    validator = RowValidator(
+        target.table,
+        target.model,
+        facts,
+        source_columns=reader.columns,
+        key=unique.columns,
+        empty_is_text=reader.empty_is_text,
+    )
+    chosen = [name for name in reader.columns if name not in unique.columns] if update is None else update
+    for name in chosen:
+        if name not in reader.columns:
+            raise ParametersError(
+                f"`update` names column {name!r}, which the source does not carry; it carries: "
+                f"{', '.join(reader.columns)}"
+            )
+    upsert = ctx.tools.upsert(target.table, facts, columns=validator.columns, key=unique.columns, update=chosen)
+    return _Work(validator, upsert)
+
+
+async def _commit(ctx: JobContext, work: _Work, portion: Portion) -> None:
+    batch, rows = portion.batch, portion.rows
+
+    async def apply() -> None:
+        ctx.progress.count(read=batch.read, quarantined=len(rows.faults))
+        await ctx.tools.quarantine([RefusedRow(fault.position, fault.reason, fault.payload) for fault in rows.faults])
+        if rows.positions:
+            counts = await work.upsert.apply(rows.values)
+            ctx.progress.count(
+                inserted=counts.inserted,
+                updated=counts.updated,
+                unchanged=counts.unchanged,
+                duplicates=counts.duplicates,
+            )
+        ctx.progress.total = estimate_total(ctx.progress.done + batch.read, batch.fraction)
+
+    await ctx.commit_chunk(apply, cursor=batch.cursor, rows=batch.read, last=batch.last)
+
+
+def _describe(portion: Portion) -> str:
+    faults = portion.rows.faults
+    shown = "; ".join(f"line {fault.position}: {fault.reason}" for fault in faults[:SHOWN_FAULTS])
+    more = f" and {len(faults) - SHOWN_FAULTS} more in this chunk" if len(faults) > SHOWN_FAULTS else ""
+    return f'Rows do not fit the table and on_invalid is "fail": {shown}{more}. Nothing of this chunk was kept'

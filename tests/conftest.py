@@ -1,0 +1,142 @@
+"""Servers of the tests' own, and a fresh, migrated database and an empty Redis for each test.
+
+The schema is made once, in a template; a test's database is a clone of it, made in milliseconds.
+"""
+
+import asyncio
+import os
+import sys
+from collections.abc import AsyncIterator, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from uuid import uuid4
+
+import pytest
+from pydantic import SecretStr
+from redis.asyncio import Redis
+from sqlalchemy import text
+from sqlalchemy.engine import make_url
+from sqlalchemy.ext.asyncio import create_async_engine
+from sqlmodel import SQLModel
+
+from tests.support import shop_models
+from worker.core.settings import Settings
+from worker.database.engine import Database, open_database
+from worker.database.migrate import migrate
+from worker.embedded import PostgresProcess, RedisProcess
+
+ROOT = Path(__file__).parent.parent
+TEMPLATE = "heavylift_template"
+MODELS = "tests.support.shop_models"
+JOBS = "jobs,tests.support.scripted_jobs"
+
+
+@dataclass(frozen=True, slots=True)
+class Servers:
+    """This test session's own PostgreSQL 18 and Redis; `database_url` is that of the server's first database."""
+
+    postgres: PostgresProcess
+    redis: RedisProcess
+
+    @property
+    def database_url(self) -> str:
+        """SQLAlchemy's URL of the database `postgres`."""
+        return make_url(self.postgres.url).set(drivername="postgresql+asyncpg").render_as_string(hide_password=False)
+
+    @property
+    def redis_url(self) -> str:
+        """The URL of database 0."""
+        return self.redis.url
+
+
+def url_of(servers: Servers, database: str) -> str:
+    """SQLAlchemy's URL of one database of the session's server."""
+    return make_url(servers.database_url).set(database=database).render_as_string(hide_password=False)
+
+
+@pytest.fixture(scope="session")
+def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Servers]:
+    """Start both servers once; they end with the test process, killed or not."""
+    place = tmp_path_factory.mktemp("servers")
+    # what a crash would lose is not what is tested with these servers: no fsync, so that a test's database is quick
+    quick = {"fsync": "off", "synchronous_commit": "off", "full_page_writes": "off", "max_connections": "200"}
+    with PostgresProcess(place / "postgres", options=quick) as postgres, RedisProcess(place / "redis") as redis:
+        found = Servers(postgres, redis)
+        asyncio.run(_make_template(found))
+        yield found
+
+
+async def _make_template(servers: Servers) -> None:
+    await _execute(servers.database_url, f"CREATE DATABASE {TEMPLATE}")
+    url = url_of(servers, TEMPLATE)
+    database = open_database(Settings(database_url=SecretStr(url)), "template")
+    await migrate(database)
+    async with database.engine.begin() as connection:
+        tables = [shop_models.Item, shop_models.Tally]
+        await connection.run_sync(SQLModel.metadata.create_all, [table.__table__ for table in tables])  # type: ignore[attr-defined]  # SQLModel sets it
+    await database.dispose()
+
+
+async def _execute(url: str, statement: str) -> None:
+    engine = create_async_engine(url, isolation_level="AUTOCOMMIT")
+    async with engine.connect() as connection:
+        await connection.execute(text(statement))
+    await engine.dispose()
+
+
+@pytest.fixture
+async def database_url(servers: Servers) -> AsyncIterator[str]:
+    """A fresh database with ledger and shop tables."""
+    name = f"test_{uuid4().hex[:12]}"
+    await _execute(servers.database_url, f"CREATE DATABASE {name} TEMPLATE {TEMPLATE}")
+    yield url_of(servers, name)
+    await _execute(servers.database_url, f"DROP DATABASE {name} WITH (FORCE)")
+
+
+@pytest.fixture
+async def redis_url(servers: Servers) -> str:
+    """An empty Redis."""
+    async with Redis.from_url(servers.redis_url) as redis:
+        await redis.flushall()
+    return servers.redis_url
+
+
+@pytest.fixture
+def settings(database_url: str, redis_url: str, tmp_path: Path) -> Settings:
+    """A worker's settings for this test's database and Redis; files are read under `tmp_path`."""
+    return Settings(
+        database_url=SecretStr(database_url),
+        redis_url=SecretStr(redis_url),
+        models=(MODELS,),
+        jobs=tuple(JOBS.split(",")),
+        data_dirs=(tmp_path,),
+        backoff_base_s=0.05,
+        poll_s=0.05,
+    )
+
+
+@pytest.fixture
+def environment(database_url: str, redis_url: str, tmp_path: Path) -> dict[str, str]:
+    """The environment of a process for this test's database and Redis, as a user would set it."""
+    kept = {
+        name: value for name, value in os.environ.items() if not name.startswith(("WORKER_", "DATABASE_", "REDIS_"))
+    }
+    return {
+        **kept,
+        "DATABASE_URL": database_url,
+        "REDIS_URL": redis_url,
+        "WORKER_MODELS": MODELS,
+        "WORKER_JOBS": JOBS,
+        "WORKER_DATA_DIRS": str(tmp_path),
+        "WORKER_POLL_S": "0.05",
+        "PYTHONPATH": str(ROOT),
+        "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
+    }
+
+
+@pytest.fixture
+async def database(settings: Settings) -> AsyncIterator[Database]:
+    """An engine on this test's database."""
+    opened = open_database(settings, "test")
+    yield opened
+    await opened.dispose()

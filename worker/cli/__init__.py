@@ -1,0 +1,1 @@
+"""The command line `heavylift`: for people at a terminal, and for scripts that read its output."""

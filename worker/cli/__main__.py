@@ -1,0 +1,5 @@
+"""`python -m worker.cli`: the same as the console script `heavylift`."""
+
+from worker.cli.app import main
+
+main()

@@ -1,0 +1,190 @@
+"""The client: writes a run into the ledger, then into Redis; reads runs; waits for them.
+
+Owns the order: a run that the ledger knows is never lost, whatever happens to Redis afterwards.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from uuid import uuid4
+
+from arq.connections import ArqRedis
+
+from worker.core.clock import Clock, SystemClock, to_ms
+from worker.core.errors import ParametersError
+from worker.core.outcomes import Status
+from worker.core.settings import Settings
+from worker.database.claims import Delivery
+from worker.database.engine import Database, open_database
+from worker.database.ledger import Ledger
+from worker.database.migrate import check_version
+from worker.database.quarantine import QuarantinedRow, read_quarantine
+from worker.database.records import RunPage, RunRecord, read_runs
+from worker.declare.registry import Registry
+from worker.declare.tables import Tables
+from worker.queue.deliver import deliver, encode_delivery
+from worker.queue.redis_settings import open_redis
+
+LONGEST_ID = 200
+"""Characters of a run id: room is left for the `~1` of an id that is used again."""
+
+
+@dataclass(frozen=True, slots=True)
+class Client:
+    """A connected client. Get one from `open_client`.
+
+    Attributes:
+        settings: as given.
+        database: the ledger's.
+        ledger: where runs are written down first.
+        redis: None for a client that only looks.
+        registry: the jobs that may be enqueued.
+        tables: the tables known here; None leaves their check to the worker.
+        clock: time.
+    """
+
+    settings: Settings
+    database: Database
+    ledger: Ledger
+    redis: ArqRedis | None
+    registry: Registry
+    tables: Tables | None
+    clock: Clock = field(default_factory=SystemClock)
+
+    async def enqueue(
+        self,
+        job: str,
+        params: Mapping[str, object] | None = None,
+        *,
+        run_id: str | None = None,
+        delay: timedelta | None = None,
+        options: Mapping[str, object] | None = None,
+    ) -> RunRecord:
+        """Enqueue a run.
+
+        Args:
+            job: a registered job's name.
+            params: its parameters by name.
+            run_id: the run's id; a random one unless given. An id that exists with the same parameters returns that
+                run instead of making another.
+            delay: how long it must wait at least.
+            options: run options.
+
+        Returns:
+            The run, as the ledger has it.
+
+        Raises:
+            RequestError: unknown job or parameter, a value that does not fit, a payload too large, an id in use.
+            UnreachableError: the database or Redis did not answer.
+        """
+        spec = self.registry.get(job)
+        validated = spec.validate(params or {})
+        if spec.check is not None and self.tables is not None:
+            spec.check(validated, self.tables, self.settings)
+        now = self.clock.now()
+        due = now + delay if delay else None
+        delivery = Delivery(
+            run_id=_checked(run_id),
+            job=job,
+            params=spec.dump(validated),
+            options=dict(options or {}),
+            queue=self.settings.queue,
+            enqueued_ms=to_ms(now),
+        )
+        payload = encode_delivery(delivery, self.settings)
+        record, new = await self.ledger.enqueue(delivery, due)
+        if new or record.status in {Status.QUEUED, Status.WAITING}:
+            await self._deliver(delivery, payload, record, due)
+        return record
+
+    async def _deliver(self, delivery: Delivery, payload: bytes, record: RunRecord, due: datetime | None) -> None:
+        if self.redis is None:
+            raise ParametersError("This client was opened to look only; open it with redis=True to enqueue")
+        await deliver(self.redis, delivery, payload, to_ms(due or record.enqueued_at))
+
+    async def get(self, run_id: str) -> RunRecord:
+        """One run.
+
+        Raises:
+            UnknownRunError: the ledger knows none of that id.
+        """
+        return await self.ledger.read(run_id)
+
+    async def runs(
+        self, *, status: Status | None = None, job: str | None = None, page: int = 1, size: int = 50
+    ) -> RunPage:
+        """Runs, newest first; see `read_runs`."""
+        async with self.database.engine.connect() as connection:
+            return await read_runs(connection, status=status, job=job, page=page, size=size)
+
+    async def quarantine(self, run_id: str, *, after_id: int = 0, limit: int = 100) -> list[QuarantinedRow]:
+        """Refused rows of a run, in the order in which they were met."""
+        async with self.database.engine.connect() as connection:
+            return await read_quarantine(connection, run_id, after_id=after_id, limit=limit)
+
+    async def follow(self, run_id: str, *, every_s: float = 0.2) -> AsyncIterator[RunRecord]:
+        """A run's record again and again, until it has ended.
+
+        Args:
+            run_id: the run.
+            every_s: seconds between looks.
+
+        Yields:
+            Records; the last one is of a run that has finished.
+        """
+        while True:
+            record = await self.get(run_id)
+            yield record
+            if record.status.finished:
+                return
+            await asyncio.sleep(every_s)
+
+    async def wait(self, run_id: str, *, every_s: float = 0.2) -> RunRecord:
+        """Wait until a run has ended, and return its record."""
+        while not (record := await self.get(run_id)).status.finished:  # noqa: ASYNC110 - another process ends it
+            await asyncio.sleep(every_s)
+        return record
+
+
+@asynccontextmanager
+async def open_client(
+    settings: Settings, registry: Registry, tables: Tables | None = None, *, redis: bool = True
+) -> AsyncIterator[Client]:
+    """A client connected to the database and, to enqueue, to Redis.
+
+    Args:
+        settings: DATABASE_URL, REDIS_URL, the queue and the bounds.
+        registry: the jobs that may be enqueued.
+        tables: the tables known here, to refuse unknown ones at once; None leaves that to the worker.
+        redis: whether to connect to Redis; False for a client that only looks.
+
+    Raises:
+        SettingsError: an address is missing or malformed.
+        UnreachableError: a server did not answer.
+        LedgerVersionError: the ledger is missing or of another version.
+    """
+    database = open_database(settings, "client")
+    try:
+        await database.check()
+        await check_version(database)
+        pool = await open_redis(settings) if redis else None
+        try:
+            yield Client(settings, database, Ledger(database, settings, "client"), pool, registry, tables)
+        finally:
+            if pool is not None:
+                await pool.aclose(close_connection_pool=True)
+    finally:
+        await database.dispose()
+
+
+def _checked(run_id: str | None) -> str:
+    if run_id is None:
+        return uuid4().hex
+    if not run_id or len(run_id) > LONGEST_ID or not run_id.isprintable() or "~" in run_id:
+        raise ParametersError(
+            f"The run id {run_id!r} cannot be used: 1 to {LONGEST_ID} printable characters, none of them ~. "
+            "For example --id import-2026-11-21"
+        )
+    return run_id

@@ -1,0 +1,99 @@
+"""The values of claiming: what a delivery asks for, and what a claim hands out.
+
+Owns their shape. Refuses SQL: each dialect's claim statement fills them.
+"""
+
+from dataclasses import dataclass, field
+from datetime import datetime
+
+from worker.core.outcomes import Status
+from worker.core.progress import Progress
+
+
+@dataclass(frozen=True, slots=True)
+class Delivery:
+    """A run as the queue delivered it.
+
+    Attributes:
+        run_id: the arq job id.
+        job: the job's name.
+        params: JSON-safe parameters by name.
+        options: run options.
+        queue: the queue it came from.
+        enqueued_ms: arq's enqueue time: which use of the id this is.
+    """
+
+    run_id: str
+    job: str
+    params: dict[str, object]
+    options: dict[str, object]
+    queue: str
+    enqueued_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class Fence:
+    """The right to commit chunks of a run: valid while no newer claim exists.
+
+    Attributes:
+        run_id: the run.
+        number: grows by one with each claim.
+        token: random; no two claims share one, whatever happens to the numbers.
+    """
+
+    run_id: str
+    number: int
+    token: str
+
+
+@dataclass(slots=True)
+class Claimed:
+    """A run that this worker may go on with.
+
+    Attributes:
+        fence: its right to commit.
+        params: as the ledger has them.
+        progress: where the run stands.
+        attempts: attempts that have ended and counted.
+        failures: attempts that ended in an error since the last committed chunk.
+        crashes: claims that ended without an outcome.
+        crash_streak: those in a row without a committed chunk.
+        wanted: `pause` or `cancel` where a person asked for it and no chunk has obeyed yet.
+        started_at: when the run first started.
+        claimed_at: when this claim was made.
+    """
+
+    fence: Fence
+    job: str
+    params: dict[str, object]
+    options: dict[str, object]
+    progress: Progress
+    attempts: int
+    failures: int
+    crashes: int
+    crash_streak: int
+    wanted: str | None
+    started_at: datetime
+    claimed_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class NotClaimable:
+    """A run that nobody works on now: finished, or paused.
+
+    Attributes:
+        run_id: the run.
+        status: succeeded, failed, cancelled or paused.
+        enqueued_ms: the ledger's enqueue time: a later delivery is a new use of the id.
+        result: of a succeeded run.
+        error: of a failed one, as the run record has it.
+    """
+
+    run_id: str
+    status: Status
+    enqueued_ms: int
+    result: object = None
+    error: dict[str, str | None] | None = field(default=None)
+
+
+Claim = Claimed | NotClaimable

@@ -1,0 +1,20 @@
+"""The ledger's column types: JSON that says NULL for None, and identifiers compared byte by byte.
+
+Owns the types' meaning; each dialect's module may compile them its own way.
+"""
+
+from sqlalchemy import JSON, String
+
+
+class Identifier(String):
+    """A run's id, or a token: compared byte by byte on every database, at most 255 characters."""
+
+    inherit_cache = True
+
+    def __init__(self) -> None:
+        super().__init__(255)
+
+
+def json_column() -> JSON:
+    """JSON as text: the ledger never queries inside it, so storing it unparsed is the cheapest."""
+    return JSON(none_as_null=True)

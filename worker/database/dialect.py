@@ -1,0 +1,74 @@
+"""What the rest of the database layer asks of a database: one protocol, one package for each that keeps it.
+
+Owns the seam. Everything that one database does differently from another stands behind it.
+"""
+
+from collections.abc import Sequence
+from typing import Protocol
+
+from sqlalchemy import Connection, Table
+from sqlalchemy.ext.asyncio import AsyncConnection
+from sqlalchemy.sql.base import Executable
+
+from worker.core.merge_counts import MergeCounts
+from worker.core.outcomes import Outcome
+from worker.core.progress import Progress
+from worker.core.settings import Settings
+from worker.core.table_facts import TableFacts
+from worker.database.claims import Claim, Claimed, Delivery, Fence
+from worker.database.classify import ErrorTable
+
+
+class Merge(Protocol):
+    """A prepared upsert of one table, for one set of columns."""
+
+    async def apply(self, connection: AsyncConnection, values: Sequence[Sequence[object]]) -> MergeCounts:
+        """Upsert some rows, given as one sequence a column; counts exactly."""
+        ...
+
+
+class Dialect(Protocol):
+    """One database's own ways."""
+
+    @property
+    def errors(self) -> ErrorTable:
+        """What this database's errors call for."""
+        ...
+
+    def connection_options(self, settings: Settings, worker: str) -> dict[str, object]:
+        """Keyword arguments of `create_async_engine`: driver options, isolation, application name."""
+        ...
+
+    def set_limits(self, connection: Connection, settings: Settings) -> None:
+        """Set the transaction's own lock, statement and idle timeouts, first thing in it."""
+        ...
+
+    async def lock_migrations(self, connection: AsyncConnection) -> None:
+        """Hold every other migration of this database off until the transaction ends."""
+        ...
+
+    async def claim(self, connection: AsyncConnection, deliveries: Sequence[Delivery], worker: str) -> list[Claim]:
+        """Claim runs, one statement for all of them, in the order of their ids."""
+        ...
+
+    async def reclaim(self, connection: AsyncConnection, held: Fence) -> Claimed | None:
+        """Claim again what this worker holds: settles a doubtful COMMIT. None when it is held no more."""
+        ...
+
+    def advance(self, fence: Fence, progress: Progress) -> Executable:
+        """A statement that moves a run on by one chunk where the fence holds; it returns a row, `wanted`, if it did."""
+        ...
+
+    def end(self, claim: Claimed, outcome: Outcome, worker: str) -> Executable:
+        """A statement that writes an outcome down where the fence still holds, and returns a row if it did."""
+        ...
+
+    async def table_facts(self, connection: AsyncConnection, table: Table) -> TableFacts:
+        """The table as the database declares it."""
+        ...
+
+    def merge(
+        self, table: Table, facts: TableFacts, *, columns: Sequence[str], key: Sequence[str], update: Sequence[str]
+    ) -> Merge:
+        """Prepare an upsert."""
+        ...

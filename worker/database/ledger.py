@@ -1,0 +1,182 @@
+"""The ledger: runs written down, claimed and ended, each in one short transaction of its own.
+
+Owns what becomes of a run in the database outside of its chunks. Refuses to decide: outcomes are handed in.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from datetime import datetime
+
+from sqlalchemy import func, insert, select, update
+from sqlalchemy.exc import IntegrityError
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from worker.core.clock import from_ms
+from worker.core.errors import ConflictError, StaleFenceError, UnknownRunError
+from worker.core.outcomes import Outcome, Status
+from worker.core.settings import Settings
+from worker.database.claims import Claim, Claimed, Delivery, NotClaimable
+from worker.database.engine import Database
+from worker.database.records import RunRecord, read_run
+from worker.database.session import open_session
+from worker.database.tables import PROGRESS, RUNS
+
+
+class Ledger:
+    """The `heavylift_*` tables of one database, for one worker or client.
+
+    Args:
+        database: where they are.
+        settings: whose timeouts hold.
+        worker: the name under which claims are made.
+    """
+
+    def __init__(self, database: Database, settings: Settings, worker: str) -> None:
+        self.database = database
+        self._settings = settings
+        self.worker = worker
+
+    async def claim(self, deliveries: Sequence[Delivery]) -> list[Claim]:
+        """Claim runs, creating those that the ledger did not know; one statement and one transaction for all.
+
+        A delivery that is newer than a finished run of its id is a new run: the old one is kept under `<id>~1`.
+        """
+        claims = await self._claim(deliveries)
+        asked = {delivery.run_id: delivery for delivery in deliveries}
+        again = [
+            asked[found.run_id]
+            for found in claims
+            if isinstance(found, NotClaimable)
+            and found.status.finished
+            and asked[found.run_id].enqueued_ms > found.enqueued_ms
+        ]
+        if not again:
+            return claims
+        for delivery in again:
+            await self._set_aside(delivery.run_id)
+        kept = [claim for claim in claims if _id(claim) not in {delivery.run_id for delivery in again}]
+        return kept + await self._claim(again)
+
+    async def _claim(self, deliveries: Sequence[Delivery]) -> list[Claim]:
+        async with open_session(self.database, self._settings) as session:
+            claims = await self.database.dialect.claim(await session.connection(), deliveries, self.worker)
+            await session.end_transaction()
+        return claims
+
+    async def _set_aside(self, run_id: str) -> None:
+        """Keep a finished run under the next free `<id>~n`, so that its id can be used again."""
+        async with self.database.engine.begin() as connection:
+            older = select(func.count()).where(RUNS.c.id.startswith(f"{run_id}~", autoescape=True))
+            number = (await connection.execute(older)).scalar_one() + 1
+            finished = [status.value for status in Status if status.finished]
+            await connection.execute(
+                update(RUNS).where(RUNS.c.id == run_id, RUNS.c.status.in_(finished)).values(id=f"{run_id}~{number}")
+            )
+
+    async def settle(self, held: Claimed) -> Claimed | NotClaimable:
+        """Find out what became of a doubtful transaction, and claim the run again where it goes on.
+
+        Returns:
+            The run at its true cursor under a new fence; or what it ended as, if the doubtful transaction ended it.
+
+        Raises:
+            StaleFenceError: a newer claim holds the run.
+        """
+        async with open_session(self.database, self._settings) as session:
+            connection = await session.connection()
+            claimed = await self.database.dialect.reclaim(connection, held.fence)
+            ended = None if claimed else await self._ended_under(connection, held)
+            await session.end_transaction()
+        if claimed is not None:
+            # the attempt goes on: it began when it was first claimed
+            return replace(claimed, claimed_at=held.claimed_at)
+        if ended is None:
+            raise StaleFenceError(f"Run {held.fence.run_id!r} was claimed anew after fence {held.fence.number}")
+        return ended
+
+    async def _ended_under(self, connection: AsyncConnection, held: Claimed) -> NotClaimable | None:
+        found = await connection.execute(
+            select(RUNS.c.status, RUNS.c.enqueued_ms, RUNS.c.result, RUNS.c.error)
+            .join(PROGRESS, PROGRESS.c.run_id == RUNS.c.id)
+            .where(RUNS.c.id == held.fence.run_id, PROGRESS.c.fence == held.fence.number, ~PROGRESS.c.open)
+        )
+        row = found.one_or_none()
+        if row is None:
+            return None
+        return NotClaimable(held.fence.run_id, Status(row.status), row.enqueued_ms, row.result, row.error)
+
+    async def end(self, claimed: Claimed, outcome: Outcome) -> bool:
+        """Write down an outcome that no chunk's transaction carries. False where a newer claim holds the run."""
+        async with open_session(self.database, self._settings) as session:
+            written = await session.execute(self.database.dialect.end(claimed, outcome, self.worker))
+            owned = written.first() is not None
+            await session.end_transaction()
+        return owned
+
+    async def enqueue(self, delivery: Delivery, due_at: datetime | None) -> tuple[RunRecord, bool]:
+        """Write a run down before the queue knows it.
+
+        Args:
+            delivery: the run.
+            due_at: when it may start; None for at once.
+
+        Returns:
+            The run's record, and whether it is new. One of that id with the same parameters is found, not made again.
+
+        Raises:
+            ConflictError: a run of that id exists with another job or other parameters.
+        """
+        try:
+            async with self.database.engine.begin() as connection:
+                await connection.execute(insert(RUNS).values(**_row(delivery, due_at)))
+        except IntegrityError:
+            return await self._existing(delivery), False
+        return await self.read(delivery.run_id), True
+
+    async def _existing(self, delivery: Delivery) -> RunRecord:
+        found = await self.read(delivery.run_id)
+        if found.job != delivery.job or found.params != delivery.params:
+            raise ConflictError(
+                f"Run {delivery.run_id!r} exists with other parameters (job {found.job!r}, {found.status.value}). "
+                "Give another id, or none"
+            )
+        return found
+
+    async def read(self, run_id: str) -> RunRecord:
+        """One run's record.
+
+        Raises:
+            UnknownRunError: the ledger knows none of that id.
+        """
+        async with self.database.engine.connect() as connection:
+            return await read_run(connection, run_id)
+
+    async def ask_for(self, run_id: str, wanted: str) -> None:
+        """Ask a running run to pause or cancel at its next chunk.
+
+        Raises:
+            UnknownRunError: no run of that id was ever claimed.
+        """
+        async with self.database.engine.begin() as connection:
+            done = await connection.execute(update(PROGRESS).where(PROGRESS.c.run_id == run_id).values(wanted=wanted))
+            if done.rowcount == 0:
+                raise UnknownRunError(run_id)
+
+
+def _row(delivery: Delivery, due_at: datetime | None) -> Mapping[str, object]:
+    return {
+        "id": delivery.run_id,
+        "job": delivery.job,
+        "queue": delivery.queue,
+        "params": delivery.params,
+        "options": delivery.options,
+        "status": (Status.WAITING if due_at else Status.QUEUED).value,
+        "waiting_for": f"deferred until {due_at.isoformat(timespec='seconds')}" if due_at else None,
+        "due_at": due_at,
+        "enqueued_ms": delivery.enqueued_ms,
+        "enqueued_at": from_ms(delivery.enqueued_ms),
+    }
+
+
+def _id(claim: Claim) -> str:
+    return claim.fence.run_id if isinstance(claim, Claimed) else claim.run_id

@@ -1,0 +1,86 @@
+"""PostgreSQL's answers to what the database layer asks, gathered from the modules of this package."""
+
+from collections.abc import Sequence
+
+from sqlalchemy import Connection, Table, text
+from sqlalchemy.ext.asyncio import AsyncConnection
+from sqlalchemy.sql.base import Executable
+
+from worker.core.outcomes import Outcome
+from worker.core.progress import Progress
+from worker.core.settings import Settings
+from worker.core.table_facts import TableFacts
+from worker.database.claims import Claim, Claimed, Delivery, Fence
+from worker.database.classify import ErrorTable
+from worker.database.postgres import catalogue, column_types, fencing
+from worker.database.postgres.errors import POSTGRES_ERRORS
+from worker.database.postgres.merge import PostgresMerge
+
+# imported for what it registers
+_ = column_types
+
+_LIMITS = text(
+    "SELECT set_config('lock_timeout', :lock, true), set_config('statement_timeout', :statement, true), "
+    "set_config('idle_in_transaction_session_timeout', :idle, true)"
+)
+
+
+class Postgres:
+    """PostgreSQL 15 and newer through asyncpg."""
+
+    @property
+    def errors(self) -> ErrorTable:
+        """What SQLSTATEs and asyncpg's exceptions call for."""
+        return POSTGRES_ERRORS
+
+    def connection_options(self, settings: Settings, worker: str) -> dict[str, object]:
+        """Driver options: an application name, and no server-side prepared statements through a PgBouncer."""
+        arguments: dict[str, object] = {
+            "server_settings": {"application_name": f"heavylift:{worker}"[:63]},
+            "timeout": 10,
+        }
+        if settings.pgbouncer:
+            arguments["prepared_statement_cache_size"] = 0
+            arguments["statement_cache_size"] = 0
+        return {"connect_args": arguments}
+
+    def set_limits(self, connection: Connection, settings: Settings) -> None:
+        """`set_config(..., true)` is SET LOCAL: it ends with the transaction, so that pooled connections stay clean."""
+        connection.execute(
+            _LIMITS,
+            {
+                "lock": f"{settings.lock_timeout_ms}ms",
+                "statement": f"{settings.statement_timeout_ms}ms",
+                "idle": f"{settings.idle_timeout_ms}ms",
+            },
+        )
+
+    async def lock_migrations(self, connection: AsyncConnection) -> None:
+        """An advisory lock of the transaction: it ends with it, whatever happens to the client."""
+        await connection.execute(text("SELECT pg_advisory_xact_lock(hashtext('heavylift migrations'))"))
+
+    async def claim(self, connection: AsyncConnection, deliveries: Sequence[Delivery], worker: str) -> list[Claim]:
+        """See `fencing.claim`."""
+        return await fencing.claim(connection, deliveries, worker)
+
+    async def reclaim(self, connection: AsyncConnection, held: Fence) -> Claimed | None:
+        """See `fencing.reclaim`."""
+        return await fencing.reclaim(connection, held)
+
+    def advance(self, fence: Fence, progress: Progress) -> Executable:
+        """See `fencing.advance`."""
+        return fencing.advance(fence, progress)
+
+    def end(self, claim: Claimed, outcome: Outcome, worker: str) -> Executable:
+        """See `fencing.end`."""
+        return fencing.end(claim, outcome, worker)
+
+    async def table_facts(self, connection: AsyncConnection, table: Table) -> TableFacts:
+        """The table as pg_catalog has it."""
+        return await catalogue.read_table_facts(connection, table)
+
+    def merge(
+        self, table: Table, facts: TableFacts, *, columns: Sequence[str], key: Sequence[str], update: Sequence[str]
+    ) -> PostgresMerge:
+        """An upsert by INSERT ... ON CONFLICT."""
+        return PostgresMerge(table, facts, columns=columns, key=key, update=update)

@@ -1,0 +1,232 @@
+"""Claims, chunks and endings on PostgreSQL: each one statement, each fenced.
+
+The order of row locks is the same everywhere, progress before run, so that a claim and the chunk or the ending of
+the worker that it replaces wait for each other instead of dead-locking.
+"""
+
+from collections.abc import Sequence
+from uuid import uuid4
+
+import orjson
+from sqlalchemy import Row, TextClause, text
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from worker.core.outcomes import STATUS_AFTER, Failed, Interrupted, Outcome, RetryAt, Snoozed, Status, Succeeded
+from worker.core.progress import Progress
+from worker.database.claims import Claim, Claimed, Delivery, Fence, NotClaimable
+
+_PROGRESS = (
+    "p.fence, p.token, p.chunk, p.cursor, p.done, p.total, p.counters, p.chunk_rows, p.failures, p.crash_streak, "
+    "p.wanted"
+)
+_RUN = (
+    "r.id, r.job, r.params, r.options, r.status, r.enqueued_ms, r.attempts, r.crashes, r.started_at, r.result, r.error"
+)
+
+_CLAIM = text(
+    # a finished or paused run is found, not claimed: its row stays as it is and it gets no fence
+    """
+    WITH incoming AS (
+        SELECT * FROM unnest(
+            CAST(:ids AS text[]), CAST(:jobs AS text[]), CAST(:queues AS text[]), CAST(:params AS json[]),
+            CAST(:options AS json[]), CAST(:enqueued AS bigint[]), CAST(:tokens AS text[])
+        ) AS i (id, job, queue, params, options, enqueued_ms, token)
+    ), locked AS MATERIALIZED (
+        SELECT run_id FROM heavylift_progress
+        WHERE run_id IN (SELECT id FROM incoming) ORDER BY run_id FOR UPDATE
+    ), r AS (
+        INSERT INTO heavylift_runs AS h
+            (id, job, queue, params, options, status, enqueued_ms, enqueued_at, started_at, worker)
+        SELECT i.id, i.job, i.queue, i.params, i.options, 'running', i.enqueued_ms,
+               to_timestamp(i.enqueued_ms / 1000.0), now(), :worker
+        FROM incoming AS i LEFT JOIN locked AS l ON l.run_id = i.id
+        ORDER BY i.id
+        ON CONFLICT (id) DO UPDATE SET
+            status = CASE WHEN h.status IN ('queued', 'waiting', 'running') THEN 'running' ELSE h.status END,
+            started_at = CASE WHEN h.status IN ('queued', 'waiting', 'running')
+                              THEN coalesce(h.started_at, now()) ELSE h.started_at END,
+            worker = CASE WHEN h.status IN ('queued', 'waiting', 'running') THEN excluded.worker ELSE h.worker END,
+            crashes = h.crashes + CASE WHEN h.status = 'running' THEN 1 ELSE 0 END,
+            waiting_for = CASE WHEN h.status = 'waiting' THEN NULL ELSE h.waiting_for END,
+            due_at = CASE WHEN h.status = 'waiting' THEN NULL ELSE h.due_at END
+        RETURNING h.*
+    ), p AS (
+        INSERT INTO heavylift_progress AS h (run_id, fence, token, open)
+        SELECT r.id, 1, i.token, true FROM r JOIN incoming AS i ON i.id = r.id
+        WHERE r.status = 'running' ORDER BY r.id
+        ON CONFLICT (run_id) DO UPDATE SET
+            fence = h.fence + 1, token = excluded.token, open = true,
+            crash_streak = CASE WHEN h.chunk > h.claimed_chunk THEN 0
+                                ELSE h.crash_streak + CASE WHEN h.open THEN 1 ELSE 0 END END,
+            failures = CASE WHEN h.chunk > h.claimed_chunk THEN 0 ELSE h.failures END,
+            claimed_chunk = h.chunk
+        RETURNING h.*
+    )
+    """
+    + f"SELECT {_RUN}, {_PROGRESS}, now() AS claimed_at FROM r LEFT JOIN p ON p.run_id = r.id ORDER BY r.id"  # noqa: S608 - constant column lists
+)
+
+_RECLAIM = text(
+    # waits behind the row lock of a doubtful transaction, then sees what became of it
+    f"""
+    UPDATE heavylift_progress AS p SET fence = p.fence + 1, token = :new_token
+    FROM heavylift_runs AS r
+    WHERE r.id = p.run_id AND p.run_id = :id AND p.fence = :fence AND p.token = :token
+    RETURNING {_RUN}, {_PROGRESS}, now() AS claimed_at
+    """  # noqa: S608 - constant column lists
+)
+
+_ADVANCE = text(
+    """
+    UPDATE heavylift_progress
+    SET chunk = chunk + 1, cursor = CAST(:cursor AS json), done = :done, total = :total,
+        counters = CAST(:counters AS json), chunk_rows = :chunk_rows, updated_at = now()
+    WHERE run_id = :id AND fence = :fence AND token = :token AND chunk = :chunk
+    RETURNING wanted
+    """
+)
+
+_END = text(
+    """
+    WITH owned AS (
+        UPDATE heavylift_progress
+        SET open = false, token = NULL, wanted = NULL,
+            failures = CASE WHEN NOT :failed THEN failures WHEN chunk > claimed_chunk THEN 1 ELSE failures + 1 END,
+            done = coalesce(:done, done), total = coalesce(:total, total),
+            counters = coalesce(CAST(:counters AS json), counters), updated_at = now()
+        WHERE run_id = :id AND fence = :fence AND token = :token
+        RETURNING run_id, claimed_chunk
+    ), run AS (
+        UPDATE heavylift_runs
+        SET status = :status, result = CAST(:result AS json), error = CAST(:error AS json),
+            waiting_for = :waiting_for, due_at = :due_at,
+            finished_at = CASE WHEN :finished THEN now() END,
+            attempts = attempts + :counted, interruptions = interruptions + :interrupted
+        FROM owned WHERE id = owned.run_id
+    )
+    INSERT INTO heavylift_attempts (run_id, fence, worker, started_at, ended_at, outcome, first_chunk, error)
+    SELECT owned.run_id, :fence, :worker, :claimed_at, now(), :outcome, owned.claimed_chunk, CAST(:error AS json)
+    FROM owned
+    RETURNING run_id
+    """
+)
+
+
+async def claim(connection: AsyncConnection, deliveries: Sequence[Delivery], worker: str) -> list[Claim]:
+    """Claim runs, one statement for all, in the order of their ids."""
+    ordered = sorted(deliveries, key=lambda delivery: delivery.run_id.encode())
+    rows = await connection.execute(
+        _CLAIM,
+        {
+            "ids": [delivery.run_id for delivery in ordered],
+            "jobs": [delivery.job for delivery in ordered],
+            "queues": [delivery.queue for delivery in ordered],
+            "params": [_json(delivery.params) for delivery in ordered],
+            "options": [_json(delivery.options) for delivery in ordered],
+            "enqueued": [delivery.enqueued_ms for delivery in ordered],
+            "tokens": [uuid4().hex for _ in ordered],
+            "worker": worker,
+        },
+    )
+    return [_claimed(row) if row.fence is not None else _not_claimable(row) for row in rows]
+
+
+async def reclaim(connection: AsyncConnection, held: Fence) -> Claimed | None:
+    """Claim again what this worker holds; None when a newer claim holds it, or when it has ended."""
+    rows = await connection.execute(
+        _RECLAIM, {"id": held.run_id, "fence": held.number, "token": held.token, "new_token": uuid4().hex}
+    )
+    row = rows.one_or_none()
+    return None if row is None else _claimed(row)
+
+
+def advance(fence: Fence, progress: Progress) -> TextClause:
+    """The statement that moves a run on by one chunk where the fence holds; it returns what is `wanted`."""
+    return _ADVANCE.bindparams(
+        id=fence.run_id,
+        fence=fence.number,
+        token=fence.token,
+        chunk=progress.chunk,
+        cursor=_json(progress.cursor),
+        done=progress.done,
+        total=progress.total,
+        counters=_json(progress.counters),
+        chunk_rows=progress.chunk_rows,
+    )
+
+
+def end(claimed: Claimed, outcome: Outcome, worker: str) -> TextClause:
+    """The statement that writes an outcome down where the fence holds; it returns the run's id if it did."""
+    status = STATUS_AFTER[type(outcome)]
+    error = outcome.error if isinstance(outcome, RetryAt | Failed) else None
+    succeeded = isinstance(outcome, Succeeded)
+    progress = claimed.progress
+    return _END.bindparams(
+        id=claimed.fence.run_id,
+        fence=claimed.fence.number,
+        token=claimed.fence.token,
+        worker=worker,
+        status=status.value,
+        outcome=type(outcome).__name__.lower(),
+        finished=status.finished,
+        failed=error is not None,
+        # only a success may say more than its chunks did: an open chunk of any other attempt was rolled back
+        done=progress.done if succeeded else None,
+        total=progress.total if succeeded else None,
+        counters=_json(progress.counters) if succeeded else None,
+        result=_json(outcome.result) if isinstance(outcome, Succeeded) and outcome.result is not None else None,
+        error=None if error is None else _json(error.as_json()),
+        waiting_for=_waiting_for(outcome),
+        due_at=_due_at(outcome),
+        counted=int(succeeded or error is not None),
+        interrupted=int(isinstance(outcome, Interrupted)),
+        claimed_at=claimed.claimed_at,
+    )
+
+
+def _waiting_for(outcome: Outcome) -> str | None:
+    match outcome:
+        case RetryAt(when, error):
+            return f"backing off until {when.isoformat(timespec='seconds')} after {error.type}: {error.message}"
+        case Snoozed(until):
+            return f"snoozed until {until.isoformat(timespec='seconds')}"
+        case _ if STATUS_AFTER[type(outcome)] is Status.CANCELLED:
+            return getattr(outcome, "reason", None)
+        case _:
+            return None
+
+
+def _due_at(outcome: Outcome) -> object:
+    match outcome:
+        case RetryAt(when):
+            return when
+        case Snoozed(until):
+            return until
+        case _:
+            return None
+
+
+def _json(value: object) -> str | None:
+    return None if value is None else orjson.dumps(value).decode()
+
+
+def _claimed(row: Row[tuple[object, ...]]) -> Claimed:
+    progress = Progress(row.done, row.total, dict(row.counters or {}), row.cursor, row.chunk, row.chunk_rows)
+    return Claimed(
+        fence=Fence(row.id, row.fence, row.token),
+        job=row.job,
+        params=row.params,
+        options=row.options,
+        progress=progress,
+        attempts=row.attempts,
+        failures=row.failures,
+        crashes=row.crashes,
+        crash_streak=row.crash_streak,
+        wanted=row.wanted,
+        started_at=row.started_at,
+        claimed_at=row.claimed_at,
+    )
+
+
+def _not_claimable(row: Row[tuple[object, ...]]) -> NotClaimable:
+    return NotClaimable(row.id, Status(row.status), row.enqueued_ms, row.result, row.error)

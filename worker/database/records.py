@@ -1,0 +1,123 @@
+"""Run records: what the ledger says of runs, in the shape of the outer contract.
+
+Owns reading runs, one or many. Refuses to change any.
+"""
+
+from collections.abc import Sequence
+from datetime import datetime
+
+from pydantic import BaseModel
+from sqlalchemy import Row, func, select
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from worker.core.errors import UnknownRunError
+from worker.core.outcomes import Status
+from worker.database.tables import PROGRESS, RUNS
+
+
+class RunError(BaseModel):
+    """Why a run failed, or failed last."""
+
+    type: str
+    message: str
+    sqlstate: str | None = None
+    constraint: str | None = None
+    traceback: str = ""
+
+
+class RunRecord(BaseModel):
+    """A run as commands and HTTP show it.
+
+    `done` and `total` count rows; `total` is None while unknown and an estimate while a file is being read.
+    `cursor` is None before the first chunk. Times are aware, in UTC.
+    """
+
+    id: str
+    job: str
+    status: Status
+    params: dict[str, object]
+    cursor: dict[str, object] | None
+    done: int
+    total: int | None
+    counters: dict[str, int]
+    result: object | None
+    error: RunError | None
+    attempts: int
+    interruptions: int
+    crashes: int
+    fence: int
+    worker: str | None
+    enqueued_at: datetime
+    started_at: datetime | None
+    finished_at: datetime | None
+    waiting_for: str | None
+
+
+class RunPage(BaseModel):
+    """Some of the runs that a filter finds, newest first."""
+
+    items: list[RunRecord]
+    total: int
+    page: int
+    size: int
+    pages: int
+
+
+_COLUMNS = (
+    *(RUNS.c[name] for name in ("id", "job", "status", "params", "result", "error", "attempts", "interruptions")),
+    *(RUNS.c[name] for name in ("crashes", "worker", "enqueued_at", "started_at", "finished_at", "waiting_for")),
+    *(PROGRESS.c[name] for name in ("cursor", "done", "total", "counters", "fence")),
+)
+_RECORDS = select(*_COLUMNS).select_from(RUNS.outerjoin(PROGRESS, PROGRESS.c.run_id == RUNS.c.id))
+
+
+async def read_run(connection: AsyncConnection, run_id: str) -> RunRecord:
+    """One run.
+
+    Raises:
+        UnknownRunError: the ledger knows none of that id.
+    """
+    row = (await connection.execute(_RECORDS.where(RUNS.c.id == run_id))).one_or_none()
+    if row is None:
+        raise UnknownRunError(run_id)
+    return _record(row)
+
+
+async def read_runs(
+    connection: AsyncConnection, *, status: Status | None = None, job: str | None = None, page: int = 1, size: int = 50
+) -> RunPage:
+    """Runs, newest first.
+
+    Args:
+        connection: any.
+        status: only these.
+        job: only of this job.
+        page: from 1.
+        size: runs a page, 1 to 1000.
+    """
+    conditions = [RUNS.c.status == status.value] if status else []
+    if job:
+        conditions.append(RUNS.c.job == job)
+    counted = select(func.count()).select_from(RUNS).where(*conditions)
+    total = (await connection.execute(counted)).scalar_one()
+    found = await connection.execute(
+        _RECORDS.where(*conditions)
+        .order_by(RUNS.c.enqueued_at.desc(), RUNS.c.id.desc())
+        .limit(size)
+        .offset((page - 1) * size)
+    )
+    items = [_record(row) for row in found]
+    return RunPage(items=items, total=total, page=page, size=size, pages=-(-total // size))
+
+
+async def read_statuses(connection: AsyncConnection, run_ids: Sequence[str]) -> dict[str, Status]:
+    """The statuses of those of some runs that the ledger knows."""
+    rows = await connection.execute(select(RUNS.c.id, RUNS.c.status).where(RUNS.c.id.in_(run_ids)))
+    return {row.id: Status(row.status) for row in rows}
+
+
+def _record(row: Row[tuple[object, ...]]) -> RunRecord:
+    values = dict(row._mapping)  # noqa: SLF001 - SQLAlchemy's public name for it
+    # a run that nobody claimed yet has no progress row
+    values.update(done=values["done"] or 0, counters=values["counters"] or {}, fence=values["fence"] or 0)
+    return RunRecord.model_validate(values)

@@ -1,0 +1,60 @@
+"""A run's own session: limits set first thing in each transaction, and the commit kept for the runner.
+
+Owns what `ctx.session` may do. Refuses `commit`, `rollback` and `begin` to jobs: a chunk's rows and its cursor would
+no longer commit together.
+"""
+
+from typing import NoReturn
+
+from sqlalchemy import Connection, event
+from sqlalchemy.orm import Session, SessionTransaction
+from sqlmodel.ext.asyncio.session import AsyncSession
+
+from worker.core.errors import TransactionMisuseError
+from worker.core.settings import Settings
+from worker.database.engine import Database
+
+
+class RunSession(AsyncSession):
+    """An `AsyncSession` whose transactions only the runner ends."""
+
+    async def commit(self) -> NoReturn:
+        """Refused: a chunk commits when its loop goes on, the rest when the job returns."""
+        raise TransactionMisuseError(
+            "ctx.session.commit() would commit rows without the run's cursor. Work in chunks, "
+            "`async for chunk in ctx.chunks(select(Order), key=Order.id)`, or return: the runner commits"
+        )
+
+    async def rollback(self) -> NoReturn:
+        """Refused: undo a part with a savepoint, or all by raising."""
+        raise TransactionMisuseError(
+            "ctx.session.rollback() would undo the run's own bookkeeping. Undo a part with a savepoint, "
+            "`async with ctx.session.begin_nested(): ...`, or raise an exception to undo the chunk"
+        )
+
+    def begin(self) -> NoReturn:
+        """Refused: the transaction is open already."""
+        raise TransactionMisuseError(
+            "ctx.session is in a transaction already. For a part that may fail alone use a savepoint: "
+            "`async with ctx.session.begin_nested(): ...`"
+        )
+
+    async def end_transaction(self) -> None:
+        """Commit. The runner's, after it moved the run on in the same transaction."""
+        await super().commit()
+
+    async def abandon_transaction(self) -> None:
+        """Roll back. The runner's, before it starts over."""
+        await super().rollback()
+
+
+def open_session(database: Database, settings: Settings) -> RunSession:
+    """A new session for one run: nothing expires at commit, so rows stay readable between chunks."""
+    session = RunSession(database.engine, expire_on_commit=False)
+
+    def set_limits(_: Session, transaction: SessionTransaction, connection: Connection) -> None:
+        if not transaction.nested:
+            database.dialect.set_limits(connection, settings)
+
+    event.listen(session.sync_session, "after_begin", set_limits)
+    return session

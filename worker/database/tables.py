@@ -1,0 +1,118 @@
+"""The ledger's tables, as SQLAlchemy sees them. What migrations create is held to this by a test.
+
+What changes with every chunk lives in `heavylift_progress`, narrow and indexed by its primary key only, apart from
+parameters, errors and history: under a long snapshot a hot row's versions pile up, and must be cheap.
+"""
+
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    Column,
+    DateTime,
+    ForeignKey,
+    Index,
+    Integer,
+    MetaData,
+    String,
+    Table,
+    Text,
+    func,
+)
+
+from worker.database.column_types import Identifier, json_column
+
+METADATA = MetaData(
+    naming_convention={
+        "pk": "%(table_name)s_pkey",
+        "fk": "%(table_name)s_%(column_0_name)s_fkey",
+        "ix": "%(table_name)s_%(column_0_N_name)s_idx",
+    }
+)
+
+
+def _run_reference(*, primary_key: bool = False) -> Column[str]:
+    # runs are renamed when an id is used again (`<id>~1`), and everything that belongs to them goes along
+    reference = ForeignKey("heavylift_runs.id", ondelete="CASCADE", onupdate="CASCADE")
+    return Column("run_id", Identifier(), reference, primary_key=primary_key, nullable=False)
+
+
+RUNS = Table(
+    "heavylift_runs",
+    METADATA,
+    Column("id", Identifier(), primary_key=True),
+    Column("job", String(255), nullable=False),
+    Column("queue", String(255), nullable=False),
+    Column("params", json_column(), nullable=False),
+    Column("options", json_column(), nullable=False),
+    Column("status", String(16), nullable=False),
+    Column("waiting_for", Text),
+    Column("due_at", DateTime(timezone=True)),
+    # arq's enqueue time in ms: with the id it tells a redelivery from a new use of the id
+    Column("enqueued_ms", BigInteger, nullable=False),
+    Column("enqueued_at", DateTime(timezone=True), nullable=False),
+    Column("started_at", DateTime(timezone=True)),
+    Column("finished_at", DateTime(timezone=True)),
+    Column("attempts", Integer, nullable=False, server_default="0"),
+    Column("interruptions", Integer, nullable=False, server_default="0"),
+    Column("crashes", Integer, nullable=False, server_default="0"),
+    Column("worker", String(255)),
+    Column("result", json_column()),
+    Column("error", json_column()),
+    Index(None, "status", "enqueued_at"),
+    Index(None, "enqueued_at"),
+)
+"""One row a run: what was asked for, where it stands, how it ended."""
+
+PROGRESS = Table(
+    "heavylift_progress",
+    METADATA,
+    _run_reference(primary_key=True),
+    Column("fence", BigInteger, nullable=False, server_default="0"),
+    Column("token", Identifier()),
+    # true from a claim to its outcome: a claim that finds it true follows a crash
+    Column("open", Boolean, nullable=False, server_default=func.false()),
+    Column("chunk", BigInteger, nullable=False, server_default="0"),
+    Column("claimed_chunk", BigInteger, nullable=False, server_default="0"),
+    Column("crash_streak", Integer, nullable=False, server_default="0"),
+    # attempts that ended in an error since the last committed chunk
+    Column("failures", Integer, nullable=False, server_default="0"),
+    Column("cursor", json_column()),
+    Column("done", BigInteger, nullable=False, server_default="0"),
+    Column("total", BigInteger),
+    Column("counters", json_column()),
+    Column("chunk_rows", Integer, nullable=False, server_default="0"),
+    Column("wanted", String(8)),
+    Column("updated_at", DateTime(timezone=True)),
+)
+"""One narrow row a run: the fence, and what each chunk's transaction moves on."""
+
+ATTEMPTS = Table(
+    "heavylift_attempts",
+    METADATA,
+    _run_reference(primary_key=True),
+    Column("fence", BigInteger, primary_key=True, autoincrement=False),
+    Column("worker", String(255), nullable=False),
+    Column("started_at", DateTime(timezone=True), nullable=False),
+    Column("ended_at", DateTime(timezone=True), nullable=False),
+    Column("outcome", String(16), nullable=False),
+    Column("first_chunk", BigInteger, nullable=False),
+    Column("error", json_column()),
+)
+"""One row an attempt that ended: its outcome, and the error with its traceback where there was one."""
+
+QUARANTINE = Table(
+    "heavylift_quarantine",
+    METADATA,
+    Column("id", BigInteger, primary_key=True, autoincrement=True),
+    _run_reference(),
+    Column("chunk", BigInteger, nullable=False),
+    Column("position", BigInteger, nullable=False),
+    Column("reason", Text, nullable=False),
+    Column("sqlstate", String(5)),
+    Column("constraint_name", String(255)),
+    Column("payload", json_column(), nullable=False),
+    Column("created_at", DateTime(timezone=True), nullable=False, server_default=func.now()),
+    Column("replayed_at", DateTime(timezone=True)),
+    Index(None, "run_id", "id"),
+)
+"""One row a refused row: where it stood in its source, why it was refused, and what it held."""

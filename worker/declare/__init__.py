@@ -1,0 +1,1 @@
+"""What users declare: jobs, tables, and what a job is given to work with."""

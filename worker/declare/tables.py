@@ -1,0 +1,115 @@
+"""The tables that jobs may touch: SQLModel classes found in the modules of WORKER_MODELS, by table name.
+
+Owns which tables exist to a payload and what may be done to them. Refuses to look into a database.
+"""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from importlib import import_module
+
+from sqlalchemy import Table
+from sqlmodel import SQLModel
+
+from worker.core.errors import DeclarationError, NotAllowedError, SettingsError, UnknownTableError
+
+LEDGER_PREFIX = "heavylift_"
+
+
+@dataclass(frozen=True, slots=True)
+class RegisteredTable:
+    """A table that payloads may name.
+
+    Attributes:
+        name: as payloads write it: the table's name, after `schema.` where it has one.
+        table: the SQLAlchemy table: where identifiers come from.
+        model: its SQLModel class; None for a reflected table.
+    """
+
+    name: str
+    table: Table
+    model: type[SQLModel] | None
+
+
+class Tables:
+    """Registered tables by name, with what the configuration allows on each.
+
+    Args:
+        tables: what is registered.
+        allow: operations by table name, as WORKER_ALLOW says; a table that it does not name allows all but transfers.
+    """
+
+    def __init__(self, tables: Mapping[str, RegisteredTable], allow: Mapping[str, tuple[str, ...]]) -> None:
+        self._tables = dict(tables)
+        self._allow = dict(allow)
+
+    def __iter__(self) -> Iterator[RegisteredTable]:
+        return iter(self._tables.values())
+
+    def get(self, name: str) -> RegisteredTable:
+        """The table of that name.
+
+        Raises:
+            UnknownTableError: none is; the message lists those that are.
+        """
+        try:
+            return self._tables[name]
+        except KeyError:
+            raise UnknownTableError(name, self._tables) from None
+
+    def allowed(self, name: str, operation: str) -> RegisteredTable:
+        """The table of that name, for this operation (`read`, `upsert`, `update`, `delete`).
+
+        Raises:
+            UnknownTableError: no such table.
+            NotAllowedError: WORKER_ALLOW names the table without this operation.
+        """
+        found = self.get(name)
+        granted = self._allow.get(name)
+        if granted is not None and operation not in granted:
+            raise NotAllowedError(
+                f"WORKER_ALLOW does not allow {operation!r} on table {name!r}; it allows: "
+                f"{', '.join(granted) or 'nothing'}. "
+                f'To allow it: WORKER_ALLOW=\'{{"{name}": ["{operation}"]}}\''
+            )
+        return found
+
+
+def find_tables(modules: tuple[str, ...], allow: Mapping[str, tuple[str, ...]]) -> Tables:
+    """Import modules and register every SQLModel table class that they hold.
+
+    Args:
+        modules: dotted names, as WORKER_MODELS lists them.
+        allow: as WORKER_ALLOW says.
+
+    Raises:
+        SettingsError: a module cannot be imported.
+        DeclarationError: two classes claim one name, or one claims the ledger's.
+    """
+    found: dict[str, RegisteredTable] = {}
+    for module in modules:
+        for model in _models_of(module):
+            table: Table = model.__table__  # type: ignore[attr-defined]  # SQLModel sets it on table classes
+            name = table.fullname
+            if table.name.startswith(LEDGER_PREFIX):
+                raise DeclarationError(
+                    f"{model.__name__} claims {name!r}: names with {LEDGER_PREFIX!r} are the ledger's own"
+                )
+            if name in found and found[name].model is not model:
+                raise DeclarationError(f"Two models claim table {name!r}: {found[name].model} and {model}")
+            found[name] = RegisteredTable(name, table, model)
+    return Tables(found, allow)
+
+
+def _models_of(module: str) -> list[type[SQLModel]]:
+    try:
+        loaded = import_module(module)
+    except ImportError as error:
+        raise SettingsError(
+            f"WORKER_MODELS names {module!r}, which cannot be imported from here ({error}). "
+            "Start in the folder that holds it, or install it. For example WORKER_MODELS=myapp.models"
+        ) from error
+    return [
+        value
+        for value in vars(loaded).values()
+        if isinstance(value, type) and issubclass(value, SQLModel) and hasattr(value, "__table__")
+    ]

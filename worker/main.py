@@ -1,0 +1,161 @@
+"""The composition root: the only module that wires everything, and the one that finds the jobs.
+
+`arq worker.main.WorkerSettings` runs the same jobs on arq's own worker; `heavylift run` on ours.
+"""
+
+import asyncio
+import os
+import socket
+import sys
+from dataclasses import dataclass
+from importlib import import_module
+from typing import Any
+
+from worker.core.clock import SystemClock
+from worker.core.errors import SettingsError
+from worker.core.events import Event
+from worker.core.settings import Settings, load_settings
+from worker.database.engine import open_database
+from worker.database.ledger import Ledger
+from worker.database.migrate import check_version
+from worker.declare.registry import REGISTRY, Registry
+from worker.declare.tables import Tables, find_tables
+from worker.queue.functions import make_function
+from worker.queue.lease_worker import LeaseWorker
+from worker.queue.redis_settings import open_redis, redis_settings
+from worker.queue.wire import Codec, make_deserializer, make_serializer
+from worker.run.runner import Runner
+from worker.run.stop_signal import StopSignal
+from worker.run.telemetry import LogListener, start_logging
+
+RUNNER = "heavylift_runner"
+HEALTH_S = 10
+"""How often a worker says that it lives, in seconds, where `arq --check` looks."""
+
+
+@dataclass(frozen=True, slots=True)
+class Declared:
+    """What the configuration declares: the jobs and the tables."""
+
+    registry: Registry
+    tables: Tables
+
+
+def load_declared(settings: Settings) -> Declared:
+    """Import the modules of WORKER_JOBS and WORKER_MODELS.
+
+    Raises:
+        SettingsError: a module cannot be imported from here.
+        DeclarationError: what one declares cannot work.
+    """
+    if "" not in sys.path and os.getcwd() not in sys.path:  # noqa: PTH109 - sys.path holds text
+        # a console script does not look into the folder it is started in, where the user's own modules are
+        sys.path.insert(0, os.getcwd())  # noqa: PTH109 - likewise
+    tables = find_tables(settings.models, settings.allow)
+    for module in settings.jobs:
+        try:
+            import_module(module)
+        except ImportError as error:
+            raise SettingsError(
+                f"WORKER_JOBS names {module!r}, which cannot be imported from here ({error}). "
+                "Start in the folder that holds it, or install it. For example WORKER_JOBS=jobs,myapp.jobs"
+            ) from error
+    return Declared(REGISTRY, tables)
+
+
+def worker_name() -> str:
+    """What this process calls itself in the ledger: host and process id."""
+    return f"{socket.gethostname()}:{os.getpid()}"
+
+
+def worker_options(settings: Settings, stop: StopSignal) -> dict[str, Any]:
+    """Everything that arq's worker is told, ours or arq's own.
+
+    Args:
+        settings: as loaded.
+        stop: set when the worker is to stop.
+    """
+    declared = load_declared(settings)
+
+    async def start(ctx: dict[str, Any]) -> None:
+        log = start_logging(settings.log)
+        name = worker_name()
+        database = open_database(settings, name)
+        try:
+            await database.check()
+            await check_version(database)
+        except BaseException:
+            await database.dispose()
+            raise
+        tell = LogListener(log)
+
+        def emit(event: Event) -> None:
+            tell(event)
+
+        ctx[RUNNER] = Runner(
+            Ledger(database, settings, name),
+            declared.registry,
+            declared.tables,
+            settings,
+            stop,
+            SystemClock(),
+            emit,
+            log,
+        )
+        log.info("worker_started", worker=name, jobs=sorted(declared.registry.specs), queue=settings.queue)
+
+    async def finish(ctx: dict[str, Any]) -> None:
+        runner: Runner | None = ctx.get(RUNNER)
+        if runner is None:
+            return  # the start failed, and why is what its caller must see
+        await runner.ledger.database.dispose()
+        runner.log.info("worker_stopped", worker=runner.ledger.worker)
+
+    return {
+        "functions": [make_function(spec, lambda ctx: ctx[RUNNER], settings) for spec in declared.registry],
+        "queue_name": settings.queue,
+        "redis_settings": redis_settings(settings),
+        "max_jobs": settings.concurrency,
+        "poll_delay": settings.poll_s,
+        "health_check_interval": HEALTH_S,
+        "job_serializer": make_serializer(Codec(settings.wire)),
+        "job_deserializer": make_deserializer(),
+        "on_startup": start,
+        "on_shutdown": finish,
+        "log_results": False,
+    }
+
+
+async def run_worker(settings: Settings, *, burst: bool = False) -> None:
+    """Run our worker until it is told to stop, or, in a burst, until the queue is empty.
+
+    Raises:
+        HeavyliftError: it could not start; the message says what to change.
+    """
+    stop = StopSignal()
+    pool = await open_redis(settings)
+    options = worker_options(settings, stop)
+    del options["redis_settings"]
+    worker = LeaseWorker(
+        redis_pool=pool,
+        burst=burst,
+        lease_s=settings.lease_s,
+        stop=stop,
+        job_completion_wait=max(1, round(settings.grace_s)),
+        **options,
+    )
+    try:
+        await worker.async_run()
+    except asyncio.CancelledError:
+        # how arq's loop ends after a signal
+        if not stop.is_set:
+            raise
+    finally:
+        await worker.close()
+
+
+def __getattr__(name: str) -> object:
+    """`WorkerSettings`, made when arq asks for it: a mere import of this module must not need a configuration."""
+    if name == "WorkerSettings":
+        return type("WorkerSettings", (), worker_options(load_settings(), StopSignal()))
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

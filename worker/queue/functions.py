@@ -1,0 +1,130 @@
+"""A job as arq sees it: a function that takes a delivery to the runner and turns the outcome into arq's words.
+
+Owns that translation, both ways. An outcome that is not final becomes arq's `Retry`; one that failed becomes a builtin
+exception, which any client can read.
+"""
+
+from collections.abc import Callable, Coroutine
+from datetime import datetime
+from typing import Any, assert_never
+
+from arq.worker import Function, Retry, RetryJob
+from arq.worker import func as arq_function
+
+from worker.core.clock import Clock, to_ms
+from worker.core.outcomes import (
+    Cancelled,
+    Failed,
+    Interrupted,
+    LeaseLost,
+    Outcome,
+    Paused,
+    RetryAt,
+    Snoozed,
+    Succeeded,
+)
+from worker.core.retry import backoff_s
+from worker.core.settings import Settings
+from worker.database.claims import Delivery
+from worker.database.classify import DATABASE_ERRORS, classify
+from worker.declare.registry import JobSpec
+from worker.run.runner import Runner
+
+OPTIONS = "_options"
+"""The reserved keyword under which run options travel on arq's wire."""
+
+ALWAYS = 2**31
+"""arq's `max_tries`: attempts are counted in the ledger, where an interruption does not count as one."""
+
+PARKED_S = 365 * 24 * 3600.0
+"""How far ahead a paused run's delivery is put, in seconds; `resume` brings it back."""
+
+Entry = Callable[..., Coroutine[Any, Any, object]]
+
+
+class Abandoned(RetryJob):
+    """The run belongs to a newer claim: whatever Redis holds of it is that claim's business."""
+
+
+def make_function(spec: JobSpec, runner_of: Callable[[dict[str, Any]], Runner], settings: Settings) -> Function:
+    """The arq function of a job.
+
+    Args:
+        spec: the job.
+        runner_of: finds the worker's runner in arq's context, where the start-up hook put it.
+        settings: the queue's name and how long results are kept.
+    """
+
+    async def entry(ctx: dict[str, Any], *args: object, **kwargs: object) -> object:
+        runner = runner_of(ctx)
+        try:
+            outcome = await runner.run(_delivery(spec, ctx, args, kwargs, settings))
+        except DATABASE_ERRORS as error:
+            # nothing was claimed: the run stays in the queue and comes again, and no attempt was spent
+            if not classify(error, runner.ledger.database.dialect.errors).transient:
+                raise
+            delay_s = backoff_s(ctx["job_try"], settings.backoff_base_s, settings.backoff_cap_s, runner.clock.rand())
+            raise Retry(defer=delay_s) from error
+        return answer(outcome, runner.clock)
+
+    entry.__qualname__ = spec.name
+    return arq_function(
+        entry,
+        name=spec.name,
+        # ours ends first and says more; arq needs one, or its in-progress key would live ten seconds
+        timeout=spec.timeout_s + settings.grace_s + 60,
+        keep_result=settings.keep_result_s,
+        max_tries=ALWAYS,
+    )
+
+
+def answer(outcome: Outcome, clock: Clock) -> object:
+    """What arq is told of an outcome.
+
+    Returns:
+        The result of a run that succeeded.
+
+    Raises:
+        Retry: it is not over; arq delivers it again when it is due.
+        RetryJob: it is to be delivered again at once, or left to whoever holds it.
+        Exception: it failed or was cancelled; a builtin type, so that any client can read it.
+    """
+    match outcome:
+        case Succeeded(result):
+            return result
+        case RetryAt(when) | Snoozed(when):
+            raise Retry(defer=_seconds_until(when, clock))
+        case Interrupted():
+            raise RetryJob
+        case LeaseLost():
+            raise Abandoned
+        case Paused():
+            # parked in the queue, so that a client waiting for the result goes on waiting
+            raise Retry(defer=PARKED_S)
+        case Cancelled(reason):
+            # a CancelledError would make arq deliver it again
+            raise RuntimeError(f"cancelled: {reason}")
+        case Failed(error):
+            raise RuntimeError(f"{error.type}: {error.message}")
+        case _:
+            assert_never(outcome)
+
+
+def _seconds_until(when: datetime, clock: Clock) -> float:
+    # arq takes a defer of zero for none at all, and would leave the score where it is: in the past, which is "now"
+    return max(0.0, (to_ms(when) - to_ms(clock.now())) / 1000)
+
+
+def _delivery(
+    spec: JobSpec, ctx: dict[str, Any], args: tuple[object, ...], kwargs: dict[str, object], settings: Settings
+) -> Delivery:
+    named = dict(kwargs)
+    options = named.pop(OPTIONS, None)
+    return Delivery(
+        run_id=ctx["job_id"],
+        job=spec.name,
+        params=spec.bind(args, named),
+        options=dict(options) if isinstance(options, dict) else {},
+        queue=settings.queue,
+        enqueued_ms=to_ms(ctx["enqueue_time"]),
+    )

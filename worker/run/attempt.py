@@ -1,0 +1,153 @@
+"""One go at a claimed run: its session, its context, its function, and its success committed with the last rows.
+
+Owns what lies between a claim and an outcome when all goes well, and the settling when the last go did not. Refuses
+to catch: errors are the runner's.
+"""
+
+import asyncio
+
+from structlog.typing import FilteringBoundLogger
+
+from worker.core.chunk_size import after_overload
+from worker.core.clock import Clock
+from worker.core.errors import AttemptTimeoutError, StaleFenceError
+from worker.core.events import Event, Listener
+from worker.core.outcomes import Cancelled, ErrorRecord, Failed, Outcome, Paused, Status, Succeeded
+from worker.core.settings import Settings
+from worker.database.claims import Claimed, NotClaimable
+from worker.database.ledger import Ledger
+from worker.database.session import open_session
+from worker.declare.context import JobContext
+from worker.declare.registry import JobSpec
+from worker.declare.tables import Tables
+from worker.run.chunks import ChunkLoop
+from worker.run.job_tools import JobTools
+from worker.run.stop_signal import StopSignal
+
+
+class Attempt:
+    """A claimed run on its way to an outcome.
+
+    Attributes:
+        claimed: the run as this worker holds it; replaced when it is claimed anew after a trouble.
+        committed: how many chunks this attempt has committed for certain.
+    """
+
+    def __init__(
+        self,
+        claimed: Claimed,
+        ledger: Ledger,
+        tables: Tables,
+        settings: Settings,
+        stop: StopSignal,
+        clock: Clock,
+        emit: Listener,
+        log: FilteringBoundLogger,
+    ) -> None:
+        self.claimed = claimed
+        self.committed = 0
+        self._ledger = ledger
+        self._tables = tables
+        self._settings = settings
+        self._stop = stop
+        self._clock = clock
+        self._emit = emit
+        self._log = log
+
+    async def settle(self, *, smaller: bool) -> Outcome | None:
+        """After a trouble: claim the run anew, which also tells what became of a COMMIT whose reply was lost.
+
+        Args:
+            smaller: go on with chunks of half the size.
+
+        Returns:
+            What the run ended as, where the lost COMMIT had ended it; None where it goes on.
+
+        Raises:
+            StaleFenceError: a newer claim holds the run.
+        """
+        aimed = self.claimed.progress.chunk_rows
+        settled = await self._ledger.settle(self.claimed)
+        if isinstance(settled, NotClaimable):
+            return stored_outcome(settled)
+        if smaller:
+            settled.progress.chunk_rows = after_overload(aimed, self._settings.chunk_bounds)
+        self.claimed = settled
+        return None
+
+    async def go(self, spec: JobSpec) -> Outcome:
+        """Run the job from its cursor to its end.
+
+        Args:
+            spec: the run's job.
+
+        Raises:
+            AttemptTimeoutError: it took longer than the job may.
+            Exception: whatever the job or the database raised.
+        """
+        claimed, dialect = self.claimed, self._ledger.database.dialect
+        parameters = spec.validate(claimed.params)
+        async with open_session(self._ledger.database, self._settings) as session:
+            loop = ChunkLoop(claimed, session, dialect, self._settings, self._stop, self._clock, self._committed)
+            loop.check_wanted()
+            context = JobContext(
+                run_id=claimed.fence.run_id,
+                job=claimed.job,
+                attempt=claimed.attempts + 1,
+                started_at=claimed.started_at,
+                session=session,
+                progress=claimed.progress,
+                log=self._log.bind(run=claimed.fence.run_id, job=claimed.job),
+                settings=self._settings,
+                tables=self._tables,
+                clock=self._clock,
+                driver=loop,
+                tools=JobTools(self._ledger.database, session, claimed),
+            )
+            result = await self._call(spec, context, {name: getattr(parameters, name) for name in spec.names})
+            outcome = Succeeded(spec.serialise_result(result))
+            await session.flush()
+            claimed.progress.total = claimed.progress.done
+            written = await session.execute(dialect.end(claimed, outcome, self._ledger.worker))
+            if written.first() is None:
+                raise StaleFenceError(f"Run {claimed.fence.run_id!r} was claimed anew: its last chunk was rolled back")
+            await session.end_transaction()
+        return outcome
+
+    async def _call(self, spec: JobSpec, context: JobContext, arguments: dict[str, object]) -> object:
+        try:
+            async with asyncio.timeout(spec.timeout_s) as deadline:
+                return await spec.function(context, **arguments)
+        except TimeoutError as error:
+            if not deadline.expired():
+                raise
+            raise AttemptTimeoutError(
+                f"Job {spec.name!r} took longer than its timeout of {spec.timeout_s:g} s. What its chunks committed "
+                "stays. Allow more, for example @job(timeout=3600), or do less in one chunk"
+            ) from error
+
+    def _committed(self, event: Event) -> None:
+        self.committed += 1
+        self._emit(event)
+
+
+def stored_outcome(found: NotClaimable) -> Outcome:
+    """The outcome of a run that has ended, or that is paused, as the ledger has it."""
+    match found.status:
+        case Status.SUCCEEDED:
+            return Succeeded(found.result)
+        case Status.PAUSED:
+            return Paused()
+        case Status.CANCELLED:
+            return Cancelled("cancelled")
+        case _:
+            error = found.error or {}
+            return Failed(
+                ErrorRecord(
+                    type=error.get("type") or "Exception",
+                    message=error.get("message") or "",
+                    sqlstate=error.get("sqlstate"),
+                    traceback=error.get("traceback") or "",
+                    constraint=error.get("constraint"),
+                )
+            )

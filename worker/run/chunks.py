@@ -1,0 +1,153 @@
+"""The chunk loop: one bounded transaction after the other, each committed together with the run's cursor.
+
+A chunk's transaction, in order: limits (set by the session), the chunk's statements, the fenced progress update,
+COMMIT. The last chunk's stays open, so that the runner can commit the result with it. Refuses to retry and to judge
+errors: the runner does.
+"""
+
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import TypeVar
+
+from sqlmodel.sql.expression import SelectOfScalar
+
+from worker.core.chunk_size import next_size
+from worker.core.clock import Clock
+from worker.core.cursor import Cursor, read_key, write_key
+from worker.core.errors import StaleFenceError, Stop
+from worker.core.events import ChunkCommitted, Listener
+from worker.core.settings import Settings
+from worker.database.claims import Claimed
+from worker.database.dialect import Dialect
+from worker.database.session import RunSession
+from worker.declare.context import Chunk
+from worker.run.keyset import check_walkable, key_columns, key_of, next_rows
+from worker.run.stop_signal import StopSignal
+
+T = TypeVar("T")
+
+
+class ChunkLoop:
+    """Commits the chunks of one run on one worker; the `ChunkDriver` of its context.
+
+    Args:
+        claimed: the run; its progress is moved on in place.
+        session: the run's own.
+        dialect: writes the fenced update.
+        settings: bounds of a chunk's size.
+        stop: whether this worker is stopping.
+        clock: measures chunks.
+        emit: told of each committed chunk.
+    """
+
+    def __init__(
+        self,
+        claimed: Claimed,
+        session: RunSession,
+        dialect: Dialect,
+        settings: Settings,
+        stop: StopSignal,
+        clock: Clock,
+        emit: Listener,
+    ) -> None:
+        self._claimed = claimed
+        self._progress = claimed.progress
+        self._session = session
+        self._dialect = dialect
+        self._bounds = settings.chunk_bounds
+        self._stop = stop
+        self._clock = clock
+        self._emit = emit
+        if not self._progress.chunk_rows:
+            self._progress.chunk_rows = self._bounds.start
+
+    @property
+    def stopping(self) -> bool:
+        """Whether this worker was told to stop."""
+        return self._stop.is_set
+
+    async def commit_chunk(
+        self, apply: Callable[[], Awaitable[None]], *, cursor: Cursor, rows: int, last: bool
+    ) -> None:
+        """Run one chunk's statements and commit them with the cursor from which the next one starts.
+
+        Args:
+            apply: runs the statements on the session and counts on the progress.
+            cursor: where the next chunk starts.
+            rows: how many rows the chunk deals with.
+            last: leave the transaction open, to be committed with the run's result.
+
+        Raises:
+            StaleFenceError: a newer claim holds the run; nothing of this chunk was committed.
+            Stop: after the commit, where the run is to stop here.
+        """
+        self.check_wanted()
+        began = self._clock.monotonic_ms()
+        await apply()
+        await self._close_chunk(cursor, rows, began, last=last)
+
+    async def chunks(self, statement: SelectOfScalar[T], key: object, *, lock: bool) -> AsyncIterator[Chunk[T]]:
+        """Walk a query by key; see `JobContext.chunks`."""
+        check_walkable(statement)
+        columns = key_columns(key)
+        progress = self._progress
+        after = None if progress.cursor is None else read_key(progress.cursor.get("after"))
+        while True:
+            self.check_wanted()
+            began = self._clock.monotonic_ms()
+            asked = progress.chunk_rows
+            query = next_rows(statement, columns, after, asked, lock=lock)
+            rows = list((await self._session.exec(query)).all())
+            if not rows:
+                return
+            after = key_of(rows[-1], columns)
+            cursor: Cursor = {"after": write_key(after)}
+            yield Chunk(rows, progress.chunk + 1)
+            await self._close_chunk(cursor, len(rows), began, last=False)
+            # what the chunk loaded belongs to it: keeping it would grow with the table
+            self._session.expunge_all()
+
+    async def _close_chunk(self, cursor: Cursor, rows: int, began: float, *, last: bool) -> None:
+        progress = self._progress
+        progress.done += rows
+        progress.cursor = cursor
+        await self._session.flush()
+        aimed = progress.chunk_rows
+        progress.chunk_rows = next_size(aimed, rows, self._clock.monotonic_ms() - began, self._bounds)
+        wanted = await self._advance()
+        if last:
+            return
+        await self._session.end_transaction()
+        took_ms = self._clock.monotonic_ms() - began
+        self._emit(
+            ChunkCommitted(
+                self._claimed.fence.run_id, self._claimed.job, progress.chunk, rows, took_ms, progress.chunk_rows
+            )
+        )
+        self._stop_here(wanted)
+
+    async def _advance(self) -> str | None:
+        moved = await self._session.execute(self._dialect.advance(self._claimed.fence, self._progress))
+        row = moved.first()
+        if row is None:
+            fence = self._claimed.fence
+            raise StaleFenceError(
+                f"Run {fence.run_id!r} was claimed anew after fence {fence.number}: this chunk was rolled back"
+            )
+        self._progress.chunk += 1
+        return None if row[0] is None else str(row[0])
+
+    def check_wanted(self) -> None:
+        """Stop before the first chunk where that was asked for.
+
+        Raises:
+            Stop: the run is to stop at its cursor.
+        """
+        self._stop_here(self._claimed.wanted)
+
+    def _stop_here(self, wanted: str | None) -> None:
+        if wanted == "cancel":
+            raise Stop("cancel")
+        if wanted == "pause":
+            raise Stop("pause")
+        if self._stop.is_set:
+            raise Stop("interrupt")

@@ -1,0 +1,78 @@
+"""What shipped and users' jobs may ask for beyond their session: the table as it is, a merge, the quarantine.
+
+Owns the run's side of these tools. Refuses SQL: the dialect and the ledger have it.
+"""
+
+from collections.abc import Sequence
+
+from sqlalchemy import Table
+
+from worker.core.merge_counts import MergeCounts
+from worker.core.refused import RefusedRow
+from worker.core.table_facts import TableFacts
+from worker.database.claims import Claimed
+from worker.database.dialect import Merge
+from worker.database.engine import Database
+from worker.database.quarantine import put_aside
+from worker.database.session import RunSession
+from worker.declare.context import Upsert
+
+
+class PreparedUpsert:
+    """An upsert bound to a run's session."""
+
+    def __init__(self, merge: Merge, session: RunSession) -> None:
+        self._merge = merge
+        self._session = session
+
+    async def apply(self, values: Sequence[Sequence[object]]) -> MergeCounts:
+        """Upsert some rows in the chunk's transaction.
+
+        Args:
+            values: one sequence a column, all of the same length, at least 1.
+        """
+        return await self._merge.apply(await self._session.connection(), values)
+
+
+class JobTools:
+    """The tools of one run.
+
+    Args:
+        database: the worker's.
+        session: the run's.
+        claimed: the run.
+    """
+
+    def __init__(self, database: Database, session: RunSession, claimed: Claimed) -> None:
+        self._database = database
+        self._session = session
+        self._claimed = claimed
+
+    async def table_facts(self, table: Table) -> TableFacts:
+        """The table as the database declares it.
+
+        Raises:
+            RequestError: the database has no such table.
+        """
+        # on a connection of its own: the run's transaction must not stay open while a file is being sought through
+        async with self._database.engine.connect() as connection:
+            return await self._database.dialect.table_facts(connection, table)
+
+    def upsert(
+        self, table: Table, facts: TableFacts, *, columns: Sequence[str], key: Sequence[str], update: Sequence[str]
+    ) -> Upsert:
+        """Prepare an upsert.
+
+        Args:
+            table: a registered one.
+            facts: what the database says of it.
+            columns: the columns that values will be given for, in their order.
+            key: those that tell rows apart, covered by a unique constraint.
+            update: those that an existing row takes from an incoming one.
+        """
+        merge = self._database.dialect.merge(table, facts, columns=columns, key=key, update=update)
+        return PreparedUpsert(merge, self._session)
+
+    async def quarantine(self, rows: Sequence[RefusedRow]) -> None:
+        """Put refused rows aside in the chunk's transaction."""
+        await put_aside(self._session, self._claimed.fence.run_id, self._claimed.progress.chunk + 1, rows)

@@ -1,0 +1,51 @@
+"""Writing an outcome down, even while the database flickers.
+
+Owns the patience. A success is not its business: it was committed with the last rows.
+"""
+
+from dataclasses import dataclass
+
+from worker.core.clock import Clock
+from worker.core.events import Listener, OutcomeNotSaved
+from worker.core.outcomes import LeaseLost, Outcome, Succeeded
+from worker.core.retry import backoff_s
+from worker.database.claims import Claimed
+from worker.database.classify import DATABASE_ERRORS, describe
+from worker.database.ledger import Ledger
+from worker.run.stop_signal import StopSignal
+
+TRIES = 8
+"""With pauses of at most 0.1, 0.2, 0.4 ... s about ten seconds: a failover. After that the next claim settles it."""
+
+BASE_S = 0.1
+CAP_S = 5.0
+
+
+@dataclass(frozen=True, slots=True)
+class Persister:
+    """Writes outcomes down for one worker."""
+
+    ledger: Ledger
+    clock: Clock
+    stop: StopSignal
+    emit: Listener
+
+    async def persist(self, claimed: Claimed, outcome: Outcome) -> Outcome:
+        """Write an outcome down where the fence still holds.
+
+        Returns:
+            The outcome; `LeaseLost` where a newer claim holds the run. An outcome that the database would not take
+            is reported as an event and returned: the ledger shows the run as running until it is claimed again.
+        """
+        if isinstance(outcome, Succeeded | LeaseLost):
+            return outcome
+        for tries in range(1, TRIES + 1):
+            try:
+                return outcome if await self.ledger.end(claimed, outcome) else LeaseLost()
+            except DATABASE_ERRORS as error:
+                if tries == TRIES or self.stop.is_set:
+                    said = f"{describe(error).type}: {describe(error).message}"
+                    self.emit(OutcomeNotSaved(claimed.fence.run_id, claimed.job, outcome, said))
+                    return outcome
+            await self.stop.sleep(backoff_s(tries, BASE_S, CAP_S, self.clock.rand()))
+        raise AssertionError("unreachable: the last try returns")

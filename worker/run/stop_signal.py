@@ -1,0 +1,28 @@
+"""The wish that this worker stop: set once, seen by every run at its next chunk boundary."""
+
+import asyncio
+
+
+class StopSignal:
+    """Set from a signal handler or a test; awaited by whoever sleeps, looked at by whoever works."""
+
+    def __init__(self) -> None:
+        self._event = asyncio.Event()
+
+    def set(self) -> None:
+        """Ask every run to stop at its next chunk boundary."""
+        self._event.set()
+
+    @property
+    def is_set(self) -> bool:
+        """Whether the worker was asked to stop."""
+        return self._event.is_set()
+
+    async def sleep(self, seconds: float) -> bool:
+        """Sleep, but no longer than until the worker is asked to stop; returns whether it was."""
+        try:
+            async with asyncio.timeout(seconds):
+                await self._event.wait()
+        except TimeoutError:
+            return False
+        return True

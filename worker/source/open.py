@@ -1,0 +1,117 @@
+"""From what was asked for to an open source of rows, at its start or at a cursor.
+
+Owns the choice of reader, by the request and by a file's name. Refuses what cannot be read, before the first row.
+"""
+
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import PurePosixPath
+from typing import Final
+
+from worker.core.errors import SourceError
+from worker.source.batch import RowSource
+from worker.source.compression import Packing, packing_of
+from worker.source.csv_header import read_header
+from worker.source.csv_source import CsvRows
+from worker.source.file_source import FileCursor, FileSource, RowFormat
+from worker.source.files import SourceFile
+from worker.source.inline_source import InlineSource
+from worker.source.lines import LineReader
+from worker.source.ndjson_source import NdjsonRows, find_columns
+from worker.source.spec import FileFormat, SourceLimits, SourceSpec, check_inline
+from worker.source.streams import open_stream
+
+_FORMATS: Final[dict[str, FileFormat]] = {".csv": "csv", ".tsv": "csv", ".ndjson": "ndjson", ".jsonl": "ndjson"}
+_PACKED: Final = frozenset({".gz", ".gzip", ".zip"})
+
+
+def open_source(spec: SourceSpec, limits: SourceLimits, cursor: dict[str, object] | None = None) -> RowSource:
+    """Open a source of rows. Blocks: call it in a thread.
+
+    Args:
+        spec: what to read.
+        limits: what may be reached, and how large it may be.
+        cursor: of the last batch that was dealt with; None starts from the beginning. A plain file is entered there
+            by seeking; a packed one is unpacked again up to there.
+
+    Raises:
+        SourceError: the source cannot be read, or changed since the run started.
+        PayloadError: inline rows are too large.
+    """
+    if spec.rows is not None:
+        check_inline(spec, limits)
+        return InlineSource(spec.rows, cursor)
+    if spec.uri is not None:
+        return _open_file(spec.uri, spec.format, limits, None if cursor is None else FileCursor.parse(cursor))
+    raise SourceError(
+        f"Rows cannot be read from a table ({spec.table!r}) yet. Give them inline, as "
+        '{"rows": [{"id": 1}]}, or as a file, as {"uri": "file:///data/orders.csv"}'
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _Opened:
+    """A file that was found readable, and how it is packed."""
+
+    file: SourceFile
+    packing: Packing
+    limits: SourceLimits
+
+    def lines(self, offset: int = 0, line: int = 1) -> LineReader:
+        try:
+            stream = open_stream(self.file, self.packing, offset=offset, max_bytes=self.limits.max_decompressed_bytes)
+        except SourceError as damage:
+            raise SourceError(
+                f"{self.file.given!r} {damage}: it cannot be read on from line {line}; what was committed stays. Make "
+                "the file whole and start a new run"
+            ) from damage
+        return LineReader(stream, offset=offset, line=line, max_line_bytes=self.limits.max_row_bytes)
+
+
+def _open_file(uri: str, asked: FileFormat | None, limits: SourceLimits, cursor: FileCursor | None) -> FileSource:
+    with ExitStack() as stack:
+        file = SourceFile.open(uri, limits.data_dirs)
+        stack.callback(file.close)
+        if cursor is not None:
+            file.check_same(cursor.file)
+        opened = _Opened(file, packing_of(file), limits)
+        endings = (_ending(opened.packing.name), _ending(file.name))
+        kind = asked or _format_of(uri, endings)
+        delimiter = "\t" if ".tsv" in endings else ","
+        if cursor is None:
+            lines, columns = _start(opened, kind, delimiter)
+        else:
+            lines, columns = opened.lines(cursor.offset, cursor.line), tuple(cursor.columns)
+        rows: RowFormat
+        if kind == "csv":
+            rows = CsvRows(columns, delimiter, limits.max_row_bytes)
+        else:
+            rows = NdjsonRows(columns, limits.max_row_bytes)
+        source = FileSource(file, lines, rows, read=0 if cursor is None else cursor.read)
+        stack.pop_all()
+        return source
+
+
+def _start(opened: _Opened, kind: FileFormat, delimiter: str) -> tuple[LineReader, tuple[str, ...]]:
+    """The lines of the first row and after, and the columns: those of a CSV's header, or of an NDJSON's first rows."""
+    lines = opened.lines()
+    if kind == "csv":
+        return lines, read_header(opened.file, lines, delimiter, opened.limits.max_row_bytes)
+    columns = find_columns(lines)
+    return opened.lines(), columns
+
+
+def _ending(name: str) -> str:
+    """The ending of a file's name that tells its format, below one that tells its packing."""
+    path = PurePosixPath(name.lower())
+    return PurePosixPath(path.stem).suffix if path.suffix in _PACKED else path.suffix
+
+
+def _format_of(uri: str, endings: tuple[str, str]) -> FileFormat:
+    for ending in endings:
+        if ending in _FORMATS:
+            return _FORMATS[ending]
+    raise SourceError(
+        f"The name of {uri!r} does not tell what the file holds; it would end in {', '.join(_FORMATS)}. Pass "
+        '"format": "csv" or "format": "ndjson" beside "uri"'
+    )
