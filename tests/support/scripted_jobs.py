@@ -28,7 +28,8 @@ async def scripted(ctx: JobContext, ending: Ending = "return", value: int = 0) -
     ctx.log.info("scripted", ending=ending)
     ctx.session.add(Tally(id=value, value=1))
     if ending in _RAISED:
-        raise _RAISED[ending]()
+        scripted_error = _RAISED[ending]()
+        raise scripted_error
     if ending == "commit":
         await ctx.session.commit()
     if ending == "hang":

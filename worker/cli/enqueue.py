@@ -12,6 +12,7 @@ from worker.cli.progress import follow_with_bar
 from worker.cli.render import print_json
 from worker.cli.servers import connect, use_servers
 from worker.cli.wording import one_line, reason
+from worker.client import Client
 from worker.core.errors import PayloadError
 from worker.core.outcomes import Status
 from worker.core.settings import Settings
@@ -86,8 +87,17 @@ async def _enqueue(order: Order, settings: Settings) -> RunRecord:
             # whoever reads the id from a pipe may want it before the run has ended
             sys.stdout.flush()
         if order.wait:
-            record = await follow_with_bar(client, record.id, Console(stderr=True))
+            record = await _wait(client, record.id)
     return record
+
+
+async def _wait(client: Client, run_id: str) -> RunRecord:
+    try:
+        return await follow_with_bar(client, run_id, Console(stderr=True))
+    except asyncio.CancelledError:
+        # Ctrl-C: the waiting ends, the run does not
+        typer.echo(f"the run goes on; follow it with: heavylift watch {one_line(run_id)}", err=True)
+        raise
 
 
 def exit_as(record: RunRecord) -> None:

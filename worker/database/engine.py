@@ -38,6 +38,11 @@ class Database:
     dialect: Dialect
 
     @property
+    def raises(self) -> tuple[type[BaseException], ...]:
+        """What statements raise for reasons outside of this program: SQLAlchemy's, the system's, the driver's own."""
+        return (*DATABASE_ERRORS, *self.dialect.errors.raw_errors)
+
+    @property
     def shown_url(self) -> str:
         """The URL without its password, for messages."""
         return self.engine.url.render_as_string(hide_password=True)
@@ -55,7 +60,7 @@ class Database:
         try:
             async with self.engine.connect() as connection:
                 await connection.execute(text("SELECT 1"))
-        except DATABASE_ERRORS as error:
+        except self.raises as error:
             found = describe(error)
             raise UnreachableError(
                 f"The database at {self.shown_url} did not answer: {found.type}: {found.message}. "
@@ -90,6 +95,8 @@ def open_database(settings: Settings, worker: str) -> Database:
         pool_pre_ping=True,
         pool_recycle=RECYCLE_S,
         pool_timeout=30,
+        # what rows hold must not reach logs and run records by way of an error's text
+        hide_parameters=True,
         json_serializer=lambda value: orjson.dumps(value).decode(),
         json_deserializer=orjson.loads,
         **dialect.connection_options(settings, worker),

@@ -56,18 +56,14 @@ class JobSpec:
     def bind(self, args: Sequence[object], kwargs: Mapping[str, object]) -> dict[str, object]:
         """Positional and named arguments as one mapping by name, not yet validated.
 
-        Raises:
-            ParametersError: more positional arguments than parameters, or one given twice.
+        A positional argument too many, or of a name that is given as well, comes under `argument_<n>`, which
+        validation refuses by that name: the run then fails with its parameters on record.
         """
-        if len(args) > len(self.names):
-            raise ParametersError(
-                f"Job {self.name!r} takes at most {len(self.names)} parameters, {len(args)} were given"
-            )
-        positional = dict(zip(self.names, args, strict=False))
-        twice = sorted(positional.keys() & kwargs.keys())
-        if twice:
-            raise ParametersError(f"Job {self.name!r} was given {', '.join(twice)} both by position and by name")
-        return {**positional, **kwargs}
+        bound = dict(kwargs)
+        for number, value in enumerate(args):
+            fits = number < len(self.names) and self.names[number] not in kwargs
+            bound[self.names[number] if fits else f"argument_{number + 1}"] = value
+        return bound
 
     def validate(self, given: Mapping[str, object]) -> BaseModel:
         """The parameters as the signature types them.

@@ -12,10 +12,11 @@ from operator import itemgetter
 from pathlib import Path
 from typing import Final
 
-from sqlalchemy import Select, func, select
+from sqlalchemy import func, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 from sqlmodel import col
 
+from worker.core.outcomes import Status
 from worker.database.records import RunRecord
 from worker.database.tables import QUARANTINE
 from worker.demo.flights import COLUMNS
@@ -28,6 +29,10 @@ _NUMBERS: Final = itemgetter(*(at for at, name in enumerate(COLUMNS) if name not
 _DEP_DELAY, _ARR_DELAY, _AIR_TIME, _DISTANCE, _TAILNUM, _TIME_HOUR = (
     COLUMNS.index(name) for name in ("dep_delay", "arr_delay", "air_time", "distance", "tailnum", "time_hour")
 )
+
+
+Fact = int | str | tuple[int, ...]
+"""An amount, a word, or line numbers."""
 
 
 @dataclass(slots=True)
@@ -44,13 +49,13 @@ class Totals:
     hours: int = 0
 
 
-TOTALS: Final[Select[*tuple[int, ...]]] = select(
+TOTALS: Final = select(
     func.count(),
     func.count(col(Flight.dep_delay)),
-    func.coalesce(func.sum(Flight.dep_delay), 0),
-    func.coalesce(func.sum(Flight.arr_delay), 0),
-    func.coalesce(func.sum(Flight.air_time), 0),
-    func.coalesce(func.sum(Flight.distance), 0),
+    func.sum(Flight.dep_delay),
+    func.sum(Flight.arr_delay),
+    func.sum(Flight.air_time),
+    func.sum(Flight.distance),
     func.count(col(Flight.tailnum).distinct()),
     func.count(col(Flight.time_hour).distinct()),
 ).select_from(Flight)
@@ -76,19 +81,19 @@ class FileFacts:
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """One number, or list of line numbers, as told from up to three sides.
+    """One fact, as told from up to three sides.
 
     Attributes:
         what: what is counted.
         job: what the job says; None where it says nothing of it.
-        file: what plain Python finds in the file.
+        file: what plain Python finds in the file, or what must be.
         sql: what plain SQL finds in the database; None where the database cannot know.
     """
 
     what: str
-    job: int | tuple[int, ...] | None
-    file: int | tuple[int, ...]
-    sql: int | tuple[int, ...] | None
+    job: Fact | None
+    file: Fact
+    sql: Fact | None
 
     @property
     def right(self) -> bool:
@@ -153,7 +158,8 @@ def _add(totals: Totals, row: Sequence[str]) -> None:
 
 async def read_table(connection: AsyncConnection) -> Totals:
     """Ask the table what its flights add up to."""
-    return Totals(*(int(value) for value in (await connection.execute(TOTALS)).one()))
+    # the sum of no row is NULL
+    return Totals(*(value or 0 for value in (await connection.execute(TOTALS)).one()))
 
 
 async def read_refused(connection: AsyncConnection, run_id: str) -> tuple[int, ...]:
@@ -174,20 +180,23 @@ def compare(
         after: the table's totals after it.
         refused: the lines in quarantine, as the database has them.
     """
-    counted = record.counters
-    new = facts.totals.flights - before.flights
+    if record.status is not Status.SUCCEEDED:
+        return [Check("status", record.status.value, Status.SUCCEEDED.value, None)]
+    counted, flights = record.counters, facts.totals.flights
+    new, later = flights - before.flights, _later(before, after)
     split = ("inserted", "updated", "unchanged", "duplicates", "quarantined")
-    counts = [
+    return [
+        Check("status", record.status.value, Status.SUCCEEDED.value, None),
         Check("read", counted["read"], facts.records, None),
         Check("inserted", counted["inserted"], new, after.flights - before.flights),
-        Check("updated", counted["updated"], facts.changed - new, _later(before, after)),
-        Check("unchanged", counted["unchanged"], facts.totals.flights - facts.changed, None),
+        Check("updated", counted["updated"], facts.changed - new, later),
+        Check("unchanged", counted["unchanged"], flights - facts.changed, before.flights - later),
+        Check("duplicates", counted["duplicates"], 0, flights - after.flights),
         Check("quarantined", counted["quarantined"], len(facts.malformed), len(refused)),
-        Check("sum of the five that read splits into", sum(counted[name] for name in split), facts.records, None),
+        Check("these five add up to", sum(counted[name] for name in split), facts.records, None),
+        Check("lines in quarantine", None, facts.malformed, refused),
+        *_table_checks(facts.totals, after),
     ]
-    if facts.malformed or refused:
-        counts.append(Check("lines in quarantine", None, facts.malformed, refused))
-    return counts + _table_checks(facts.totals, after)
 
 
 def _later(before: Totals, after: Totals) -> int:

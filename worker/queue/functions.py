@@ -4,7 +4,7 @@ Owns that translation, both ways. An outcome that is not final becomes arq's `Re
 exception, which any client can read.
 """
 
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Mapping
 from datetime import datetime
 from typing import Any, assert_never
 
@@ -26,9 +26,13 @@ from worker.core.outcomes import (
 from worker.core.retry import backoff_s
 from worker.core.settings import Settings
 from worker.database.claims import Delivery
-from worker.database.classify import DATABASE_ERRORS, classify
+from worker.database.classify import classify
 from worker.declare.registry import JobSpec
+from worker.queue.plain_data import JSON_SPELLING, plain
 from worker.run.runner import Runner
+
+ABANDONED = "heavylift_abandoned"
+"""Where our worker keeps, in arq's context, the ids of runs whose keys it must leave alone."""
 
 OPTIONS = "_options"
 """The reserved keyword under which run options travel on arq's wire."""
@@ -42,10 +46,6 @@ PARKED_S = 365 * 24 * 3600.0
 Entry = Callable[..., Coroutine[Any, Any, object]]
 
 
-class Abandoned(RetryJob):
-    """The run belongs to a newer claim: whatever Redis holds of it is that claim's business."""
-
-
 def make_function(spec: JobSpec, runner_of: Callable[[dict[str, Any]], Runner], settings: Settings) -> Function:
     """The arq function of a job.
 
@@ -57,14 +57,17 @@ def make_function(spec: JobSpec, runner_of: Callable[[dict[str, Any]], Runner], 
 
     async def entry(ctx: dict[str, Any], *args: object, **kwargs: object) -> object:
         runner = runner_of(ctx)
+        database = runner.ledger.database
         try:
             outcome = await runner.run(_delivery(spec, ctx, args, kwargs, settings))
-        except DATABASE_ERRORS as error:
+        except database.raises as error:
             # nothing was claimed: the run stays in the queue and comes again, and no attempt was spent
-            if not classify(error, runner.ledger.database.dialect.errors).transient:
+            if not classify(error, database.dialect.errors).transient:
                 raise
             delay_s = backoff_s(ctx["job_try"], settings.backoff_base_s, settings.backoff_cap_s, runner.clock.rand())
             raise Retry(defer=delay_s) from error
+        if isinstance(outcome, LeaseLost):
+            raise _left_alone(ctx, settings)
         return answer(outcome, runner.clock)
 
     entry.__qualname__ = spec.name
@@ -96,9 +99,7 @@ def answer(outcome: Outcome, clock: Clock) -> object:
             raise Retry(defer=_seconds_until(when, clock))
         case Interrupted():
             raise RetryJob
-        case LeaseLost():
-            raise Abandoned
-        case Paused():
+        case Paused() | LeaseLost():
             # parked in the queue, so that a client waiting for the result goes on waiting
             raise Retry(defer=PARKED_S)
         case Cancelled(reason):
@@ -108,6 +109,16 @@ def answer(outcome: Outcome, clock: Clock) -> object:
             raise RuntimeError(f"{error.type}: {error.message}")
         case _:
             assert_never(outcome)
+
+
+def _left_alone(ctx: dict[str, Any], settings: Settings) -> RetryJob | Retry:
+    """What ends a delivery whose run belongs to a newer claim: all that Redis holds of it is that claim's business."""
+    abandoned: set[str] | None = ctx.get(ABANDONED)
+    if abandoned is None:
+        # arq's own worker drops the newer claim's key all the same: a lease later is the best that is left
+        return Retry(defer=settings.lease_s)
+    abandoned.add(ctx["job_id"])
+    return RetryJob()
 
 
 def _seconds_until(when: datetime, clock: Clock) -> float:
@@ -123,8 +134,16 @@ def _delivery(
     return Delivery(
         run_id=ctx["job_id"],
         job=spec.name,
-        params=spec.bind(args, named),
-        options=dict(options) if isinstance(options, dict) else {},
+        # a pickle may carry dates and decimals, which the ledger keeps as JSON does; validation reads them back
+        params=_spelt(spec.bind(args, named)),
+        options=_spelt(options) if isinstance(options, dict) else {},
         queue=settings.queue,
         enqueued_ms=to_ms(ctx["enqueue_time"]),
     )
+
+
+def _spelt(values: Mapping[str, object]) -> dict[str, object]:
+    spelt = plain(dict(values), JSON_SPELLING)
+    if not isinstance(spelt, dict):
+        raise TypeError(f"a mapping was spelt as {type(spelt).__name__}")
+    return spelt

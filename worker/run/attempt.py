@@ -54,11 +54,12 @@ class Attempt:
         self._emit = emit
         self._log = log
 
-    async def settle(self, *, smaller: bool) -> Outcome | None:
+    async def settle(self, *, smaller: bool, reconnect: bool) -> Outcome | None:
         """After a trouble: claim the run anew, which also tells what became of a COMMIT whose reply was lost.
 
         Args:
             smaller: go on with chunks of half the size.
+            reconnect: give up pooled connections first: some may lead to a server that is primary no more.
 
         Returns:
             What the run ended as, where the lost COMMIT had ended it; None where it goes on.
@@ -66,6 +67,8 @@ class Attempt:
         Raises:
             StaleFenceError: a newer claim holds the run.
         """
+        if reconnect:
+            await self._ledger.database.dispose()
         aimed = self.claimed.progress.chunk_rows
         settled = await self._ledger.settle(self.claimed)
         if isinstance(settled, NotClaimable):

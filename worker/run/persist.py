@@ -10,7 +10,7 @@ from worker.core.events import Listener, OutcomeNotSaved
 from worker.core.outcomes import LeaseLost, Outcome, Succeeded
 from worker.core.retry import backoff_s
 from worker.database.claims import Claimed
-from worker.database.classify import DATABASE_ERRORS, describe
+from worker.database.classify import describe
 from worker.database.ledger import Ledger
 from worker.run.stop_signal import StopSignal
 
@@ -42,7 +42,7 @@ class Persister:
         for tries in range(1, TRIES + 1):
             try:
                 return outcome if await self.ledger.end(claimed, outcome) else LeaseLost()
-            except DATABASE_ERRORS as error:
+            except self.ledger.database.raises as error:
                 if tries == TRIES or self.stop.is_set:
                     said = f"{describe(error).type}: {describe(error).message}"
                     self.emit(OutcomeNotSaved(claimed.fence.run_id, claimed.job, outcome, said))

@@ -114,7 +114,9 @@ class Runner:
         """One go: settle what the last trouble left in doubt, then run the job."""
         try:
             if trouble is not None:
-                ended = await attempt.settle(smaller=trouble.kind in SMALLER_AFTER)
+                ended = await attempt.settle(
+                    smaller=trouble.kind in SMALLER_AFTER, reconnect=trouble.kind is ErrorKind.CONNECTION
+                )
                 if ended is not None:
                     return ended
             return await attempt.go(self.registry.get(attempt.claimed.job))

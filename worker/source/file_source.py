@@ -127,7 +127,7 @@ class FileSource:
     @property
     def empty_is_text(self) -> bool:
         """Whether the format writes text only, and absence as an empty cell."""
-        return self._rows.empty_is_text
+        return self._format.empty_is_text
 
     def read(self, size: int) -> Batch:
         """The next at most `size` rows, fewer where they are very large: a batch is of about 16 MiB of text at most.

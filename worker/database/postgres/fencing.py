@@ -25,7 +25,7 @@ _RUN = (
 
 _CLAIM = text(
     # a finished or paused run is found, not claimed: its row stays as it is and it gets no fence
-    """
+    f"""
     WITH incoming AS (
         SELECT * FROM unnest(
             CAST(:ids AS text[]), CAST(:jobs AS text[]), CAST(:queues AS text[]), CAST(:params AS json[]),
@@ -62,8 +62,8 @@ _CLAIM = text(
             claimed_chunk = h.chunk
         RETURNING h.*
     )
-    """
-    + f"SELECT {_RUN}, {_PROGRESS}, now() AS claimed_at FROM r LEFT JOIN p ON p.run_id = r.id ORDER BY r.id"  # noqa: S608 - constant column lists
+    SELECT {_RUN}, {_PROGRESS}, now() AS claimed_at FROM r LEFT JOIN p ON p.run_id = r.id ORDER BY r.id
+    """  # noqa: S608 - constant column lists
 )
 
 _RECLAIM = text(
