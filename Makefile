@@ -35,7 +35,7 @@ test: $(EDITABLE) ## run every test: unit, integration, interruption, documentat
 	$(BIN)/python -m pytest $(PYTEST_ARGS)
 
 .PHONY: check
-check: lint types imports test ## what CI runs: lint, types, import rules, tests
+check: lint types imports test endurance ## what CI runs: lint, types, import rules, tests, endurance
 
 .PHONY: lint
 lint: $(INSTALLED) ## ruff: rules and layout
@@ -53,6 +53,10 @@ imports: $(EDITABLE) ## import-linter: the layers of the worker
 .PHONY: chaos
 chaos: $(EDITABLE) ## only the tests that kill, stop and restart real processes
 	$(BIN)/python -m pytest -m chaos $(PYTEST_ARGS)
+
+.PHONY: endurance
+endurance: $(EDITABLE) ## what takes minutes: twenty kills of one run, two million rows in flat memory
+	$(BIN)/python -m pytest -m endurance -s tests/endurance
 
 .PHONY: bench
 bench: $(EDITABLE) ## run the benchmarks (BENCHMARKS=benchmarks/one.py)

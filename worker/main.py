@@ -11,8 +11,10 @@ from dataclasses import dataclass
 from importlib import import_module
 from typing import Any
 
+from redis.exceptions import RedisError
+
 from worker.core.clock import SystemClock
-from worker.core.errors import SettingsError
+from worker.core.errors import SettingsError, UnreachableError
 from worker.core.events import Event
 from worker.core.settings import Settings, load_settings
 from worker.database.engine import open_database
@@ -133,9 +135,9 @@ async def run_worker(settings: Settings, *, burst: bool = False) -> None:
         HeavyliftError: it could not start; the message says what to change.
     """
     stop = StopSignal()
-    pool = await open_redis(settings)
     options = worker_options(settings, stop)
     del options["redis_settings"]
+    pool = await open_redis(settings)
     worker = LeaseWorker(
         redis_pool=pool,
         burst=burst,
@@ -150,6 +152,11 @@ async def run_worker(settings: Settings, *, burst: bool = False) -> None:
         # how arq's loop ends after a signal
         if not stop.is_set:
             raise
+    except RedisError as error:
+        raise UnreachableError(
+            f"Redis was lost while the worker ran: {type(error).__name__}: {error}. Its runs stand at their cursors in "
+            "the ledger: start the worker again once REDIS_URL answers"
+        ) from error
     finally:
         await worker.close()
 

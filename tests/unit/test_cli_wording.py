@@ -2,11 +2,13 @@
 
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
+from io import StringIO
 
 import pytest
+from rich.console import Console
 
 from worker.cli.pace import WINDOW_S, Pace
-from worker.cli.render import print_run, print_runs
+from worker.cli.render import print_run, print_runs, runs_table
 from worker.cli.wording import duration, one_line, reason, rows, took_s
 from worker.core.outcomes import Status
 from worker.database.records import RunError, RunRecord
@@ -134,3 +136,17 @@ def test_runs_in_a_pipe_are_tab_separated(
     assert lines[0][1:5] == ["tidy", "running", "10/100", "5"]
     assert lines[0][-1] == "a b; c"
     assert len(lines[0]) == len(lines[1])
+
+
+@pytest.mark.parametrize("width", [80, 110, 160])
+def test_a_table_keeps_ids_whole(make_record: Callable[..., RunRecord], width: int) -> None:
+    """However narrow the terminal, a run is one line, and its id can be copied from it."""
+    screen = Console(file=StringIO(), force_terminal=True, width=width, no_color=True)
+    record = make_record(id="0123456789abcdef" * 2, waiting_for="backing off " * 20)
+    screen.print(runs_table([record, record], START, width))
+    assert isinstance(screen.file, StringIO)
+    lines = screen.file.getvalue().splitlines()
+    assert len(lines) == 3
+    assert record.id in lines[1]
+    assert "running" in lines[1]
+    assert lines[1].rstrip().endswith("…")

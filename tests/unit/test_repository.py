@@ -12,7 +12,7 @@ from fnmatch import fnmatch
 from pathlib import Path
 
 import pytest
-import yaml  # type: ignore[import-untyped]  # one call, checked by the models below, needs no stubs
+import yaml
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 from pydantic import BaseModel, Field

@@ -96,7 +96,7 @@ async def _watch_all(settings: Settings) -> None:
             return
         with Live(console=console, auto_refresh=False) as live:
             while True:
-                table = runs_table(await _current(client), client.clock.now())
+                table = runs_table(await _current(client), client.clock.now(), console.width)
                 ending = Text("Ctrl-C ends this; the runs go on", style="dim")
                 live.update(Group(table, ending), refresh=True)
                 await asyncio.sleep(1)

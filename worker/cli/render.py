@@ -29,6 +29,10 @@ STYLES = {
 }
 
 COLUMNS = ("id", "job", "status", "rows", "rows/s", "enqueued", "took", "note")
+RIGHT = frozenset({"rows", "rows/s", "took"})
+
+DROPPED = ((150, ()), (100, ("rows/s", "enqueued")), (0, ("rows/s", "enqueued", "took")))
+"""Which columns a table of at least so many characters does without: the id must stay whole, to be copied."""
 
 
 def print_json(value: BaseModel) -> None:
@@ -40,24 +44,24 @@ def print_runs(records: Iterable[RunRecord], now: datetime) -> None:
     """Runs on standard output: a table on a terminal, tab-separated lines without a header in a pipe."""
     console = Console()
     if console.is_terminal:
-        console.print(runs_table(records, now))
+        console.print(runs_table(records, now, console.width))
         return
     for record in records:
         typer.echo("\t".join(_cells(record, now)))
 
 
-def runs_table(records: Iterable[RunRecord], now: datetime) -> Table:
-    """A table for a terminal, a run a row."""
+def runs_table(records: Iterable[RunRecord], now: datetime, width: int) -> Table:
+    """A table for a terminal of `width` characters, a run a row; a long note is cut."""
+    dropped = next(names for least, names in DROPPED if width >= least)
+    kept = [number for number, name in enumerate(COLUMNS) if name not in dropped]
     table = Table(box=None, pad_edge=False, header_style="bold")
-    for name in COLUMNS:
-        right = name in {"rows", "rows/s", "took"}
-        table.add_column(
-            name, justify="right" if right else "left", no_wrap=True, overflow="fold" if name == "id" else "ellipsis"
-        )
+    for name in (COLUMNS[number] for number in kept):
+        # only what may wrap is made narrower: the note, whose texts then cut themselves
+        table.add_column(name, justify="right" if name in RIGHT else "left", no_wrap=name != "note")
     for record in records:
-        cells = [Text(cell) for cell in _cells(record, now)]
-        cells[2].stylize(STYLES[record.status])
-        table.add_row(*cells)
+        cells = [Text(cell, no_wrap=True, overflow="ellipsis") for cell in _cells(record, now)]
+        cells[COLUMNS.index("status")].stylize(STYLES[record.status])
+        table.add_row(*(cells[number] for number in kept))
     return table
 
 

@@ -6,14 +6,15 @@ Owns the order: a run that the ledger knows is never lost, whatever happens to R
 import asyncio
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from uuid import uuid4
 
 from arq.connections import ArqRedis
+from redis.exceptions import RedisError
 
 from worker.core.clock import Clock, SystemClock, to_ms
-from worker.core.errors import ParametersError
+from worker.core.errors import ParametersError, UnreachableError
 from worker.core.outcomes import Status
 from worker.core.settings import Settings
 from worker.database.claims import Delivery
@@ -93,16 +94,26 @@ class Client:
             queue=self.settings.queue,
             enqueued_ms=to_ms(now),
         )
-        payload = encode_delivery(delivery, self.settings)
+        # refused before anything is written down, if it is too large
+        encode_delivery(delivery, self.settings)
         record, new = await self.ledger.enqueue(delivery, due)
         if new or record.status in {Status.QUEUED, Status.WAITING}:
-            await self._deliver(delivery, payload, record, due)
+            # an earlier enqueueing of this run may have died between the two stores: its delivery is made again, with
+            # the ledger's own enqueue time, or the run would later be taken for a new use of its id
+            await self._deliver(replace(delivery, enqueued_ms=to_ms(record.enqueued_at)), due)
         return record
 
-    async def _deliver(self, delivery: Delivery, payload: bytes, record: RunRecord, due: datetime | None) -> None:
+    async def _deliver(self, delivery: Delivery, due: datetime | None) -> None:
         if self.redis is None:
             raise ParametersError("This client was opened to look only; open it with redis=True to enqueue")
-        await deliver(self.redis, delivery, payload, to_ms(due or record.enqueued_at))
+        due_ms = to_ms(due) if due else delivery.enqueued_ms
+        try:
+            await deliver(self.redis, delivery, encode_delivery(delivery, self.settings), due_ms)
+        except RedisError as error:
+            raise UnreachableError(
+                f"Run {delivery.run_id!r} is in the ledger, but not in Redis: {type(error).__name__}: {error}. "
+                "Enqueue it again under the same id once REDIS_URL answers; it will not be doubled"
+            ) from error
 
     async def get(self, run_id: str) -> RunRecord:
         """One run.

