@@ -4,32 +4,106 @@ A job is declared with `@job` and works with its `JobContext`; a service enqueue
 and `Cancel` end an attempt on purpose; every error is a `HeavyliftError`.
 """
 
-from worker.client import Client, open_client
-from worker.core.errors import (
-    Cancel,
-    HeavyliftError,
-    InvalidRowError,
-    ParametersError,
-    RequestError,
-    Retry,
-    Snooze,
-    UnknownColumnError,
-)
-from worker.core.merge_counts import MergeCounts
-from worker.core.progress import Progress
-from worker.core.refused import RefusedRow
-from worker.core.settings import Settings, load_settings
-from worker.core.table_facts import ColumnFacts, TableFacts, UniqueKey
-from worker.declare.context import Chunk, JobContext, Upsert
-from worker.declare.registry import REGISTRY, Registry, job
-from worker.declare.tables import RegisteredTable, Tables
-from worker.queue.wire import json_deserializer, json_serializer
-from worker.run.feed import Feed, Portion, estimate_total
-from worker.source.batch import ABSENT, Batch, RowFault, RowSource
-from worker.source.limits import source_limits
-from worker.source.open import open_source
-from worker.source.spec import SourceLimits, SourceSpec, check_inline
-from worker.source.validate import RowValidator, ValidatedBatch
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from worker.client import Client, open_client
+    from worker.core.errors import (
+        Cancel,
+        HeavyliftError,
+        InvalidRowError,
+        ParametersError,
+        RequestError,
+        Retry,
+        Snooze,
+        UnknownColumnError,
+    )
+    from worker.core.merge_counts import MergeCounts
+    from worker.core.progress import Progress
+    from worker.core.refused import RefusedRow
+    from worker.core.settings import Settings, load_settings
+    from worker.core.table_facts import ColumnFacts, TableFacts, UniqueKey
+    from worker.declare.context import Chunk, JobContext, Upsert
+    from worker.declare.registry import REGISTRY, Registry, job
+    from worker.declare.tables import RegisteredTable, Tables
+    from worker.queue.wire import json_deserializer, json_serializer
+    from worker.run.feed import Feed, Portion, estimate_total
+    from worker.source.batch import ABSENT, Batch, RowFault, RowSource
+    from worker.source.limits import source_limits
+    from worker.source.open import open_source
+    from worker.source.spec import SourceLimits, SourceSpec, check_inline
+    from worker.source.validate import RowValidator, ValidatedBatch
+
+_HOMES: dict[str, tuple[str, ...]] = {
+    "worker.client": (
+        "Client",
+        "open_client",
+    ),
+    "worker.core.errors": (
+        "Cancel",
+        "HeavyliftError",
+        "InvalidRowError",
+        "ParametersError",
+        "RequestError",
+        "Retry",
+        "Snooze",
+        "UnknownColumnError",
+    ),
+    "worker.core.merge_counts": ("MergeCounts",),
+    "worker.core.progress": ("Progress",),
+    "worker.core.refused": ("RefusedRow",),
+    "worker.core.settings": (
+        "Settings",
+        "load_settings",
+    ),
+    "worker.core.table_facts": (
+        "ColumnFacts",
+        "TableFacts",
+        "UniqueKey",
+    ),
+    "worker.declare.context": (
+        "Chunk",
+        "JobContext",
+        "Upsert",
+    ),
+    "worker.declare.registry": (
+        "REGISTRY",
+        "Registry",
+        "job",
+    ),
+    "worker.declare.tables": (
+        "RegisteredTable",
+        "Tables",
+    ),
+    "worker.queue.wire": (
+        "json_deserializer",
+        "json_serializer",
+    ),
+    "worker.run.feed": (
+        "Feed",
+        "Portion",
+        "estimate_total",
+    ),
+    "worker.source.batch": (
+        "ABSENT",
+        "Batch",
+        "RowFault",
+        "RowSource",
+    ),
+    "worker.source.limits": ("source_limits",),
+    "worker.source.open": ("open_source",),
+    "worker.source.spec": (
+        "SourceLimits",
+        "SourceSpec",
+        "check_inline",
+    ),
+    "worker.source.validate": (
+        "RowValidator",
+        "ValidatedBatch",
+    ),
+}
+"""Where each name lives. It is imported when it is first used: a command's `--help` needs none of them."""
 
 __all__ = [
     "ABSENT",
@@ -75,3 +149,13 @@ __all__ = [
     "open_source",
     "source_limits",
 ]
+
+
+def __getattr__(name: str) -> object:
+    """A public name, from its home."""
+    for home, names in _HOMES.items():
+        if name in names:
+            value: object = getattr(import_module(home), name)
+            globals()[name] = value
+            return value
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

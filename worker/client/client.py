@@ -26,6 +26,7 @@ from worker.database.records import RunPage, RunRecord, read_runs
 from worker.declare.registry import Registry
 from worker.declare.tables import Tables
 from worker.queue.deliver import deliver, encode_delivery
+from worker.queue.plain_data import json_safe
 from worker.queue.redis_settings import open_redis
 
 LONGEST_ID = 200
@@ -89,8 +90,8 @@ class Client:
         delivery = Delivery(
             run_id=_checked(run_id),
             job=job,
-            params=spec.dump(validated),
-            options=dict(options or {}),
+            params=json_safe(spec.dump(validated)),
+            options=json_safe(options or {}),
             queue=self.settings.queue,
             enqueued_ms=to_ms(now),
         )

@@ -4,7 +4,7 @@ Owns that translation, both ways. An outcome that is not final becomes arq's `Re
 exception, which any client can read.
 """
 
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Coroutine
 from datetime import datetime
 from typing import Any, assert_never
 
@@ -28,7 +28,7 @@ from worker.core.settings import Settings
 from worker.database.claims import Delivery
 from worker.database.classify import classify
 from worker.declare.registry import JobSpec
-from worker.queue.plain_data import JSON_SPELLING, plain
+from worker.queue.plain_data import json_safe
 from worker.run.runner import Runner
 
 ABANDONED = "heavylift_abandoned"
@@ -135,15 +135,8 @@ def _delivery(
         run_id=ctx["job_id"],
         job=spec.name,
         # a pickle may carry dates and decimals, which the ledger keeps as JSON does; validation reads them back
-        params=_spelt(spec.bind(args, named)),
-        options=_spelt(options) if isinstance(options, dict) else {},
+        params=json_safe(spec.bind(args, named)),
+        options=json_safe(options) if isinstance(options, dict) else {},
         queue=settings.queue,
         enqueued_ms=to_ms(ctx["enqueue_time"]),
     )
-
-
-def _spelt(values: Mapping[str, object]) -> dict[str, object]:
-    spelt = plain(dict(values), JSON_SPELLING)
-    if not isinstance(spelt, dict):
-        raise TypeError(f"a mapping was spelt as {type(spelt).__name__}")
-    return spelt

@@ -170,3 +170,12 @@ JSON_SPELLING: Final = Spelling(
     sequence=_same,
     key=_json_key,
 )
+
+
+def json_safe(values: Mapping[str, object]) -> dict[str, object]:
+    """Parameters as the ledger keeps them: what a pickle may carry beyond JSON, spelt as JSON messages spell it.
+
+    Raises:
+        PayloadError: a type that is not plain data.
+    """
+    return {name: plain(value, JSON_SPELLING) for name, value in values.items()}

@@ -23,7 +23,7 @@ def redis_settings(settings: Settings) -> RedisSettings:
         )
     try:
         found = RedisSettings.from_dsn(settings.redis_url.get_secret_value())
-    except (ValueError, AssertionError) as error:
+    except (ValueError, AssertionError, RuntimeError) as error:
         # the text itself is not shown: it may hold a password
         raise SettingsError(f"REDIS_URL is no Redis URL ({type(error).__name__}). {example}") from None
     found.conn_timeout = CONNECT_TIMEOUT_S

@@ -5,7 +5,7 @@ validate: a value that does not fit its column is the database's to refuse, or w
 """
 
 from collections.abc import Callable, Sequence
-from datetime import date, datetime, time, timedelta
+from datetime import UTC, date, datetime, time, timedelta
 from decimal import Decimal
 from uuid import UUID
 
@@ -33,6 +33,9 @@ def column_encoder(column: Column[object], facts: ColumnFacts, dialect: Dialect)
     process = column.type.dialect_impl(dialect).bind_processor(dialect)
     if facts.array:
         return _array_encoder(column.name, process)
+    if facts.driver_type == "timestamp":
+        # SQLModel's own type yields aware values even where an older table has no time zone, which asyncpg refuses
+        return lambda values: [_naive(value if process is None else process(value)) for value in values]
     if process is None:
         return _as_they_are
     if facts.type_name in {"json", "jsonb"}:
@@ -42,6 +45,12 @@ def column_encoder(column: Column[object], facts: ColumnFacts, dialect: Dialect)
 
 def _as_they_are(values: Sequence[object]) -> Sequence[object]:
     return values
+
+
+def _naive(value: object) -> object:
+    if isinstance(value, datetime) and value.tzinfo is not None:
+        return value.astimezone(UTC).replace(tzinfo=None)
+    return value
 
 
 def _array_encoder(name: str, process: Callable[[object], object] | None) -> Encoder:
