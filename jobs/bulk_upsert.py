@@ -102,7 +102,7 @@ async def bulk_upsert(
         async for portion in feed:
             if portion.rows.faults and on_invalid == "fail":
                 raise InvalidRowError(_describe(portion))
-            await _commit(ctx, work, portion)
+            await _commit(ctx, work, feed, portion)
     return UpsertCounts.model_validate(ctx.progress.counters)
 
 
@@ -140,13 +140,15 @@ async def _prepare(
     return _Work(validator, upsert)
 
 
-async def _commit(ctx: JobContext, work: _Work, portion: Portion) -> None:
+async def _commit(ctx: JobContext, work: _Work, feed: Feed, portion: Portion) -> None:
     batch, rows = portion.batch, portion.rows
 
     async def apply() -> None:
         ctx.progress.count(read=batch.read, quarantined=len(rows.faults))
         await ctx.tools.quarantine([RefusedRow(fault.position, fault.reason, fault.payload) for fault in rows.faults])
         if rows.positions:
+            await ctx.session.connection()
+            feed.read_ahead()
             counts = await work.upsert.apply(rows.values)
             ctx.progress.count(
                 inserted=counts.inserted,

@@ -43,6 +43,7 @@ class Feed:
         self._validator = validator
         self._progress = progress
         self._ahead: asyncio.Future[Portion] | None = None
+        self._ended = False
 
     async def __aenter__(self) -> Self:
         self._read_ahead()
@@ -51,6 +52,7 @@ class Feed:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self._ended = True
         if self._ahead is not None:
             # a thread cannot be cancelled, and must not find its file closed: a portion takes some 100 ms at most
             await asyncio.wait([self._ahead])
@@ -61,22 +63,34 @@ class Feed:
         return self
 
     async def __anext__(self) -> Portion:
-        """The next portion; the one after it is being read by then.
+        """The next portion.
 
         Raises:
             SourceError: the source is damaged here.
         """
-        if self._ahead is None:
+        if self._ended:
             raise StopAsyncIteration
-        portion = await asyncio.shield(self._ahead)
+        portion = await asyncio.shield(self._ahead or self._read_ahead())
         self._ahead = None
-        if not portion.batch.last:
-            self._read_ahead()
+        self._ended = portion.batch.last
         return portion
 
-    def _read_ahead(self) -> None:
+    def read_ahead(self) -> None:
+        """Begin to read the next portion as soon as the caller waits for something.
+
+        Called right before a large statement: Python runs one thread at a time, so reading must begin when the
+        statement was sent, not while it is being written. Not calling it costs time only.
+        """
+        asyncio.get_running_loop().call_soon(self._begin)
+
+    def _begin(self) -> None:
+        if self._ahead is None and not self._ended:
+            self._read_ahead()
+
+    def _read_ahead(self) -> asyncio.Future[Portion]:
         rows = self._progress.chunk_rows
         self._ahead = asyncio.get_running_loop().run_in_executor(None, self._read, rows)
+        return self._ahead
 
     def _read(self, rows: int) -> Portion:
         batch = self._source.read(rows)
