@@ -3,6 +3,8 @@
 Owns the engine's making and the check that a server answers. Refuses to hold sessions: `worker.database.session` does.
 """
 
+import asyncio
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Final
 
@@ -22,6 +24,9 @@ SPARE_CONNECTIONS = 4
 
 RECYCLE_S = 1800
 """Connections are replaced at this age, in seconds: shorter than the idle limits that proxies and firewalls keep."""
+
+GOODBYE_S = 2.0
+"""How long connections that are given up may take to close, in seconds."""
 
 _POSTGRES: Final = Postgres()
 _DIALECTS: dict[str, tuple[str, Dialect]] = {
@@ -50,6 +55,12 @@ class Database:
     async def dispose(self) -> None:
         """Close every connection."""
         await self.engine.dispose()
+
+    async def reconnect(self) -> None:
+        """Give up the idle connections, so that the next ones are new; bounded, as a dead peer never says goodbye."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(GOODBYE_S):
+                await self.engine.dispose()
 
     async def check(self) -> None:
         """Ask the server for one row.

@@ -108,7 +108,9 @@ class Ledger:
     async def end(self, claimed: Claimed, outcome: Outcome) -> bool:
         """Write down an outcome that no chunk's transaction carries. False where a newer claim holds the run."""
         async with open_session(self.database, self._settings) as session:
-            written = await session.execute(self.database.dialect.end(claimed, outcome, self.worker))
+            written = await (await session.connection()).execute(
+                self.database.dialect.end(claimed, outcome, self.worker)
+            )
             owned = written.first() is not None
             await session.end_transaction()
         return owned

@@ -35,7 +35,7 @@ async def put_aside(session: AsyncSession, run_id: str, chunk: int, rows: Sequen
     """
     if not rows:
         return
-    await session.execute(
+    await (await session.connection()).execute(
         insert(QUARANTINE),
         [
             {

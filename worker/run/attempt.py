@@ -68,7 +68,7 @@ class Attempt:
             StaleFenceError: a newer claim holds the run.
         """
         if reconnect:
-            await self._ledger.database.dispose()
+            await self._ledger.database.reconnect()
         aimed = self.claimed.progress.chunk_rows
         settled = await self._ledger.settle(self.claimed)
         if isinstance(settled, NotClaimable):
@@ -111,7 +111,7 @@ class Attempt:
             outcome = Succeeded(spec.serialise_result(result))
             await session.flush()
             claimed.progress.total = claimed.progress.done
-            written = await session.execute(dialect.end(claimed, outcome, self._ledger.worker))
+            written = await (await session.connection()).execute(dialect.end(claimed, outcome, self._ledger.worker))
             if written.first() is None:
                 raise StaleFenceError(f"Run {claimed.fence.run_id!r} was claimed anew: its last chunk was rolled back")
             await session.end_transaction()

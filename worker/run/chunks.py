@@ -126,7 +126,9 @@ class ChunkLoop:
         self._stop_here(wanted)
 
     async def _advance(self) -> str | None:
-        moved = await self._session.execute(self._dialect.advance(self._claimed.fence, self._progress))
+        moved = await (await self._session.connection()).execute(
+            self._dialect.advance(self._claimed.fence, self._progress)
+        )
         row = moved.first()
         if row is None:
             fence = self._claimed.fence

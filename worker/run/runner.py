@@ -114,9 +114,7 @@ class Runner:
         """One go: settle what the last trouble left in doubt, then run the job."""
         try:
             if trouble is not None:
-                ended = await attempt.settle(
-                    smaller=trouble.kind in SMALLER_AFTER, reconnect=trouble.kind is ErrorKind.CONNECTION
-                )
+                ended = await attempt.settle(smaller=trouble.kind in SMALLER_AFTER, reconnect=_wrong_server(trouble))
                 if ended is not None:
                     return ended
             return await attempt.go(self.registry.get(attempt.claimed.job))
@@ -157,6 +155,12 @@ def _poison(claimed: Claimed) -> ErrorRecord:
         f"heavylift retry {claimed.fence.run_id}"
     )
     return ErrorRecord(type="WorkerCrashed", message=message, sqlstate=None, traceback="")
+
+
+def _wrong_server(failure: Failure) -> bool:
+    # a lost connection is replaced by itself; one that answers, but not as a primary does, must be given up
+    lost = getattr(failure.error, "connection_invalidated", False)
+    return failure.kind is ErrorKind.CONNECTION and not lost
 
 
 def _is_cancelled() -> bool:

@@ -19,6 +19,10 @@ from worker.database.postgres.merge import PostgresMerge
 # imported for what it registers
 _ = column_types
 
+CONNECT_TIMEOUT_S = 10
+SILENCE_S = 10
+"""How long after the statement timeout, in seconds, a server that says nothing is given up."""
+
 _LIMITS = text(
     "SELECT set_config('lock_timeout', :lock, true), set_config('statement_timeout', :statement, true), "
     "set_config('idle_in_transaction_session_timeout', :idle, true)"
@@ -37,7 +41,9 @@ class Postgres:
         """Driver options: an application name, and no server-side prepared statements through a PgBouncer."""
         arguments: dict[str, object] = {
             "server_settings": {"application_name": f"heavylift:{worker}"[:63]},
-            "timeout": 10,
+            "timeout": CONNECT_TIMEOUT_S,
+            # the server's own limit ends a slow statement first; this one is for a peer that vanished without a word
+            "command_timeout": settings.statement_timeout_ms / 1000 + SILENCE_S,
         }
         if settings.pgbouncer:
             arguments["prepared_statement_cache_size"] = 0

@@ -1,0 +1,73 @@
+"""A COMMIT whose fate the worker cannot know: settled by a new claim, never redone and never skipped."""
+
+import pytest
+from pydantic import SecretStr
+from sqlalchemy.engine import make_url
+
+from tests.chaos.conftest import TALLIES, MakeRunner, Values
+from tests.conftest import Servers
+from tests.support.commit_proxy import CommitProxy, Fault
+from worker.core.outcomes import Succeeded
+from worker.core.settings import Settings
+from worker.database.claims import Delivery
+from worker.database.ledger import Ledger
+
+pytestmark = pytest.mark.chaos
+
+CLAIM, FIRST_CHUNK, SECOND_CHUNK, FINAL = 1, 2, 3, 5
+DELIVERY = Delivery("doubtful", "add_one", {}, {}, "arq:queue", 1)
+
+
+def through(proxy: CommitProxy, settings: Settings) -> Settings:
+    """The same settings, with the database behind the proxy."""
+    assert settings.database_url is not None
+    url = make_url(settings.database_url.get_secret_value()).set(port=proxy.port, query={"ssl": "disable"})
+    return settings.model_copy(update={"database_url": SecretStr(url.render_as_string(hide_password=False))})
+
+
+@pytest.mark.parametrize("fault", list(Fault), ids=lambda fault: fault.name.lower())
+@pytest.mark.parametrize("commit", [FIRST_CHUNK, SECOND_CHUNK, FINAL], ids=["first_chunk", "second_chunk", "final"])
+async def test_each_row_is_done_once_in_one_attempt(
+    servers: Servers, small_chunks: Settings, make_runner: MakeRunner, values: Values, commit: int, fault: Fault
+) -> None:
+    """Whatever became of a chunk's or the last COMMIT, the run succeeds in its attempt with each row done once."""
+    async with CommitProxy(servers.postgres.port, {commit: fault}) as proxy:
+        runner = make_runner(changed=through(proxy, small_chunks))
+        outcome = await runner.run(DELIVERY)
+        record = await runner.ledger.read("doubtful")
+        await runner.ledger.database.dispose()
+    assert outcome == Succeeded(TALLIES)
+    assert await values() == [1] * TALLIES
+    assert (record.status, record.attempts, record.crashes, record.done) == ("succeeded", 1, 0, TALLIES)
+    assert proxy.commits > commit, "the fault was never met"
+
+
+async def test_a_claim_in_doubt_is_claimed_again(
+    servers: Servers, small_chunks: Settings, make_runner: MakeRunner, values: Values
+) -> None:
+    """A claim whose reply was lost raises, does nothing, and the next delivery does the run once."""
+    async with CommitProxy(servers.postgres.port, {CLAIM: Fault.REPLY_LOST}) as proxy:
+        runner = make_runner(changed=through(proxy, small_chunks))
+        with pytest.raises(runner.ledger.database.raises):
+            await runner.run(DELIVERY)
+        assert await values() == [0] * TALLIES
+        assert await runner.run(DELIVERY) == Succeeded(TALLIES)
+        await runner.ledger.database.dispose()
+    assert await values() == [1] * TALLIES
+
+
+async def test_a_late_commit_is_waited_for(
+    servers: Servers, small_chunks: Settings, make_runner: MakeRunner, values: Values
+) -> None:
+    """A COMMIT that lands after the client was cut is found by the new claim, which waited behind its row lock."""
+    async with CommitProxy(servers.postgres.port, {FIRST_CHUNK: Fault.LANDS_LATE}, late_s=1.0) as proxy:
+        runner = make_runner(changed=through(proxy, small_chunks))
+        began = runner.clock.monotonic_ms()
+        assert await runner.run(DELIVERY) == Succeeded(TALLIES)
+        waited_ms = runner.clock.monotonic_ms() - began
+        await runner.ledger.database.dispose()
+    ledger: Ledger = make_runner().ledger
+    record = await ledger.read("doubtful")
+    assert waited_ms >= 900
+    assert (record.fence, record.done) == (2, TALLIES)
+    assert await values() == [1] * TALLIES
