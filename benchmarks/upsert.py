@@ -146,7 +146,7 @@ async def measure(folder: Path, server: PostgresProcess, count: int, rounds: int
     found: dict[str, list[float]] = {
         "session.add_all": [],
         "bulk_upsert, empty table": [],
-        "bulk_upsert, 1 in 10 new": [],
+        "bulk_upsert, 1 in 10 changed": [],
     }
     for turn in range(rounds):
         write_csv(folder / "new.csv", count)
@@ -158,7 +158,7 @@ async def measure(folder: Path, server: PostgresProcess, count: int, rounds: int
         found["bulk_upsert, empty table"].append(rate)
         rate, counts = await time_job(runner, folder / "again.csv", f"again-{turn}", count)
         assert counts["updated"] + counts["unchanged"] == counts["read"] == count, counts  # noqa: S101 - likewise
-        found["bulk_upsert, 1 in 10 new"].append(rate)
+        found["bulk_upsert, 1 in 10 changed"].append(rate)
     await database.dispose()
     return found
 

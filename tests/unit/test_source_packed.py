@@ -17,7 +17,7 @@ from worker.source.batch import RowSource
 from worker.source.open import open_source
 from worker.source.spec import SourceLimits, SourceSpec
 
-NUMBERS = random.Random(7)  # noqa: S311 - content that compresses badly, no secret
+NUMBERS = random.Random(7)
 ROWS = [f"{index},{NUMBERS.random()}" for index in range(20_000)]
 TEXT = ("id,value\n" + "\n".join(ROWS) + "\n").encode()
 

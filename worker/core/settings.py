@@ -32,46 +32,110 @@ class Settings(BaseSettings):
     model_config = SettingsConfigDict(env_prefix="WORKER_", frozen=True, extra="ignore", populate_by_name=True)
 
     database_url: SecretStr | None = Field(
-        None, validation_alias="DATABASE_URL", examples=["postgresql+asyncpg://user:password@localhost/app"]
+        None,
+        validation_alias="DATABASE_URL",
+        description="the database, and where the ledger is; embedded where unset",
+        examples=["postgresql+asyncpg://user:password@localhost/app"],
     )
-    redis_url: SecretStr | None = Field(None, validation_alias="REDIS_URL", examples=["redis://localhost:6379/0"])
+    redis_url: SecretStr | None = Field(
+        None,
+        validation_alias="REDIS_URL",
+        description="the queue; embedded where unset",
+        examples=["redis://localhost:6379/0"],
+    )
 
-    concurrency: int = Field(10, ge=1, le=1000, examples=["10"])
-    queue: str = Field("arq:queue", min_length=1, examples=["arq:queue"])
-    wire: Literal["json", "pickle"] = Field("json", examples=["json"])
-    lease_s: float = Field(15.0, ge=1, le=600, examples=["15"])
-    grace_s: float = Field(20.0, ge=0, le=3600, examples=["20"])
-    poll_s: float = Field(0.5, gt=0, le=60, examples=["0.5"])
-    keep_result_s: float = Field(3600.0, gt=0, examples=["3600"])
+    concurrency: int = Field(
+        10,
+        ge=1,
+        le=1000,
+        description="runs at the same time in one worker; the pool has two connections a run and four to spare",
+        examples=["10"],
+    )
+    queue: str = Field("arq:queue", min_length=1, description="arq's queue name", examples=["arq:queue"])
+    wire: Literal["json", "pickle"] = Field(
+        "json",
+        description="what our own client writes: json, or pickle for tools that read only that",
+        examples=["json"],
+    )
+    lease_s: float = Field(
+        15.0, ge=1, le=600, description="how long a dead worker keeps a run from others", examples=["15"]
+    )
+    grace_s: float = Field(
+        20.0,
+        ge=0,
+        le=3600,
+        description="how long runs may take to reach a chunk boundary after SIGTERM",
+        examples=["20"],
+    )
+    poll_s: float = Field(0.5, gt=0, le=60, description="how often the worker looks for work", examples=["0.5"])
+    keep_result_s: float = Field(
+        3600.0, gt=0, description="how long Redis keeps a result; the ledger keeps it longer", examples=["3600"]
+    )
 
-    chunk_target_ms: float = Field(100.0, gt=0, examples=["100"])
-    chunk_start_rows: int = Field(500, ge=1, examples=["500"])
-    chunk_min_rows: int = Field(10, ge=1, examples=["10"])
-    chunk_max_rows: int = Field(20_000, ge=1, examples=["20000"])
-    lock_timeout_ms: int = Field(2_000, ge=1, examples=["2000"])
-    statement_timeout_ms: int = Field(15_000, ge=1, examples=["15000"])
+    chunk_target_ms: float = Field(
+        100.0, gt=0, description="how long a chunk's transaction should take", examples=["100"]
+    )
+    chunk_start_rows: int = Field(500, ge=1, description="rows of the first chunk", examples=["500"])
+    chunk_min_rows: int = Field(10, ge=1, description="fewest rows of a chunk", examples=["10"])
+    chunk_max_rows: int = Field(20_000, ge=1, description="most rows of a chunk", examples=["20000"])
+    lock_timeout_ms: int = Field(
+        2_000, ge=1, description="how long a statement of a chunk waits for a lock", examples=["2000"]
+    )
+    statement_timeout_ms: int = Field(
+        15_000, ge=1, description="how long a statement of a chunk may take", examples=["15000"]
+    )
 
-    max_attempts: int = Field(5, ge=1, examples=["5"])
-    backoff_base_s: float = Field(1.0, gt=0, examples=["1"])
-    backoff_cap_s: float = Field(300.0, gt=0, examples=["300"])
-    max_crashes: int = Field(10, ge=1, examples=["10"])
+    max_attempts: int = Field(
+        5, ge=1, description="attempts that may fail without a committed chunk between them", examples=["5"]
+    )
+    backoff_base_s: float = Field(
+        1.0, gt=0, description="the longest pause before the second attempt; it doubles", examples=["1"]
+    )
+    backoff_cap_s: float = Field(300.0, gt=0, description="the longest pause before any attempt", examples=["300"])
+    max_crashes: int = Field(
+        10, ge=1, description="deaths of a worker in a row, without a chunk between, that fail a run", examples=["10"]
+    )
 
-    models: Names = Field((), examples=["myapp.models"])
-    jobs: Names = Field(("jobs",), examples=["jobs,myapp.jobs"])
-    reflect: Names = Field((), examples=["public.orders,public.items"])
+    models: Names = Field((), description="modules whose SQLModel tables payloads may name", examples=["myapp.models"])
+    jobs: Names = Field(("jobs",), description="modules that declare jobs", examples=["jobs,myapp.jobs"])
+    reflect: Names = Field(
+        (), description="existing tables without a model (not read yet)", examples=["public.orders,public.items"]
+    )
     allow: dict[str, tuple[str, ...]] = Field(
-        default_factory=dict, examples=['{"orders": ["upsert", "update"], "account": ["transfer:balance"]}']
+        default_factory=dict,
+        description="what may be done to which table; a table that it does not name allows all but transfers",
+        examples=['{"orders": ["upsert", "update"], "account": ["transfer:balance"]}'],
     )
-    data_dirs: Folders = Field((Path(),), examples=["/data,/srv/incoming"])
-    output_dirs: Folders = Field((Path("out"),), examples=["/data/out"])
-    uri_schemes: Names = Field((), examples=["s3,https"])
-    max_inline_bytes: int = Field(MIB, ge=1, examples=["1048576"])
-    max_payload_bytes: int = Field(4 * MIB, ge=1024, examples=["4194304"])
-    max_row_bytes: int = Field(MIB, ge=1024, examples=["1048576"])
-    max_decompressed_bytes: int = Field(64 * 1024 * MIB, ge=1024, examples=["68719476736"])
-    pgbouncer: bool = Field(False, examples=["true"])
-    api_tokens: tuple[SecretStr, ...] = Field((), examples=['["a-long-random-token"]'])
-    log: Literal["console", "json"] = Field("console", examples=["json"])
+    data_dirs: Folders = Field(
+        (Path(),),
+        description="folders that files are read under, by their real paths",
+        examples=["/data,/srv/incoming"],
+    )
+    output_dirs: Folders = Field(
+        (Path("out"),), description="folders that files are written under (not used yet)", examples=["/data/out"]
+    )
+    uri_schemes: Names = Field(
+        (), description="remote schemes that sources may have (not read yet)", examples=["s3,https"]
+    )
+    max_inline_bytes: int = Field(MIB, ge=1, description="of inline rows, as JSON", examples=["1048576"])
+    max_payload_bytes: int = Field(
+        4 * MIB, ge=1024, description="of a payload that our client writes", examples=["4194304"]
+    )
+    max_row_bytes: int = Field(MIB, ge=1024, description="of one row of a file", examples=["1048576"])
+    max_decompressed_bytes: int = Field(
+        64 * 1024 * MIB, ge=1024, description="of what a packed file may unpack to", examples=["68719476736"]
+    )
+    pgbouncer: bool = Field(
+        False,
+        description="whether a PgBouncer stands between: no statement is prepared for longer than a transaction",
+        examples=["true"],
+    )
+    api_tokens: tuple[SecretStr, ...] = Field(
+        (), description="of the HTTP API (not there yet)", examples=['["a-long-random-token"]']
+    )
+    log: Literal["console", "json"] = Field(
+        "console", description="console for people, json for machines", examples=["json"]
+    )
 
     @field_validator("models", "jobs", "reflect", "uri_schemes", mode="before")
     @classmethod
