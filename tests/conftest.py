@@ -6,12 +6,14 @@ The schema is made once, in a template; a test's database is a clone of it, made
 import asyncio
 import os
 import sys
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from uuid import uuid4
 
 import pytest
+import structlog
 from pydantic import SecretStr
 from redis.asyncio import Redis
 from sqlalchemy import text
@@ -20,15 +22,23 @@ from sqlalchemy.ext.asyncio import create_async_engine
 from sqlmodel import SQLModel
 
 from tests.support import shop_models
+from worker.core.clock import SystemClock
 from worker.core.settings import Settings
 from worker.database.engine import Database, open_database
+from worker.database.ledger import Ledger
 from worker.database.migrate import migrate
+from worker.declare.tables import find_tables
 from worker.embedded import PostgresProcess, RedisProcess
+from worker.main import load_declared
+from worker.run.runner import Runner
+from worker.run.stop_signal import StopSignal
 
 ROOT = Path(__file__).parent.parent
 TEMPLATE = "heavylift_template"
 MODELS = "tests.support.shop_models"
 JOBS = "jobs,tests.support.scripted_jobs"
+
+MakeRunner = Callable[..., Runner]
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,3 +150,21 @@ async def database(settings: Settings) -> AsyncIterator[Database]:
     opened = open_database(settings, "test")
     yield opened
     await opened.dispose()
+
+
+@pytest.fixture
+async def make_runner(settings: Settings) -> AsyncIterator[MakeRunner]:
+    """A function that makes runners, each with an engine of its own."""
+    async with AsyncExitStack() as stack:
+
+        def make(name: str = "one", changed: Settings | None = None, stop: StopSignal | None = None) -> Runner:
+            chosen = changed or settings
+            database = open_database(chosen, name)
+            stack.push_async_callback(database.dispose)
+            registry = load_declared(chosen).registry
+            tables = find_tables((MODELS,), {})
+            log = structlog.get_logger()
+            ledger = Ledger(database, chosen, name)
+            return Runner(ledger, registry, tables, chosen, stop or StopSignal(), SystemClock(), lambda _: None, log)
+
+        yield make

@@ -1,24 +1,14 @@
-"""Tallies to be moved exactly once, and runners to move them."""
+"""Tallies to be moved exactly once."""
 
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import AsyncExitStack
+from collections.abc import Awaitable, Callable
 
 import pytest
-import structlog
 from sqlalchemy import text
 
-from tests.conftest import MODELS
-from worker.core.clock import SystemClock
 from worker.core.settings import Settings
-from worker.database.engine import Database, open_database
-from worker.database.ledger import Ledger
-from worker.declare.tables import find_tables
-from worker.main import load_declared
-from worker.run.runner import Runner
-from worker.run.stop_signal import StopSignal
+from worker.database.engine import Database
 
 TALLIES = 30
-MakeRunner = Callable[..., Runner]
 Values = Callable[[], Awaitable[list[int]]]
 
 
@@ -38,24 +28,6 @@ async def values(database: Database) -> Values:
 
 
 @pytest.fixture
-def small_chunks(settings: Settings) -> Settings:
+def settings(settings: Settings) -> Settings:
     """Settings with chunks of ten rows, always."""
     return settings.model_copy(update={"chunk_start_rows": 10, "chunk_min_rows": 10, "chunk_max_rows": 10})
-
-
-@pytest.fixture
-async def make_runner(small_chunks: Settings) -> AsyncIterator[MakeRunner]:
-    """A function that makes runners, each with an engine of its own."""
-    async with AsyncExitStack() as stack:
-
-        def make(name: str = "one", changed: Settings | None = None, stop: StopSignal | None = None) -> Runner:
-            chosen = changed or small_chunks
-            database = open_database(chosen, name)
-            stack.push_async_callback(database.dispose)
-            registry = load_declared(chosen).registry
-            tables = find_tables((MODELS,), {})
-            log = structlog.get_logger()
-            ledger = Ledger(database, chosen, name)
-            return Runner(ledger, registry, tables, chosen, stop or StopSignal(), SystemClock(), lambda _: None, log)
-
-        yield make

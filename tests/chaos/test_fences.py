@@ -5,7 +5,8 @@ import asyncio
 import pytest
 from sqlalchemy import text
 
-from tests.chaos.conftest import TALLIES, MakeRunner, Values
+from tests.chaos.conftest import TALLIES, Values
+from tests.conftest import MakeRunner
 from worker.core.outcomes import Failed, Interrupted, LeaseLost, Succeeded
 from worker.core.settings import Settings
 from worker.database.claims import Claimed, Delivery
@@ -97,13 +98,13 @@ async def test_connections_killed_in_mid_run(make_runner: MakeRunner, values: Va
     assert (record.attempts, await values()) == (1, [1] * TALLIES)
 
 
-async def test_a_run_that_kills_its_worker_is_given_up(make_runner: MakeRunner, small_chunks: Settings) -> None:
+async def test_a_run_that_kills_its_worker_is_given_up(make_runner: MakeRunner, settings: Settings) -> None:
     """Claims that end without an outcome, ten in a row without a chunk, fail the run as WorkerCrashed."""
     runner = make_runner()
-    for _ in range(small_chunks.max_crashes):
+    for _ in range(settings.max_crashes):
         await runner.ledger.claim([DELIVERY])
     # the tenth claim's crash is seen by the one after it
     outcome = await runner.run(DELIVERY)
     assert isinstance(outcome, Failed)
     assert outcome.error.type == "WorkerCrashed"
-    assert (await runner.ledger.read("contested")).crashes == small_chunks.max_crashes
+    assert (await runner.ledger.read("contested")).crashes == settings.max_crashes

@@ -4,8 +4,8 @@ import pytest
 from pydantic import SecretStr
 from sqlalchemy.engine import make_url
 
-from tests.chaos.conftest import TALLIES, MakeRunner, Values
-from tests.conftest import Servers
+from tests.chaos.conftest import TALLIES, Values
+from tests.conftest import MakeRunner, Servers
 from tests.support.commit_proxy import CommitProxy, Fault
 from worker.core.outcomes import Succeeded
 from worker.core.settings import Settings
@@ -28,11 +28,11 @@ def through(proxy: CommitProxy, settings: Settings) -> Settings:
 @pytest.mark.parametrize("fault", list(Fault), ids=lambda fault: fault.name.lower())
 @pytest.mark.parametrize("commit", [FIRST_CHUNK, SECOND_CHUNK, FINAL], ids=["first_chunk", "second_chunk", "final"])
 async def test_each_row_is_done_once_in_one_attempt(
-    servers: Servers, small_chunks: Settings, make_runner: MakeRunner, values: Values, commit: int, fault: Fault
+    servers: Servers, settings: Settings, make_runner: MakeRunner, values: Values, commit: int, fault: Fault
 ) -> None:
     """Whatever became of a chunk's or the last COMMIT, the run succeeds in its attempt with each row done once."""
     async with CommitProxy(servers.postgres.port, {commit: fault}) as proxy:
-        runner = make_runner(changed=through(proxy, small_chunks))
+        runner = make_runner(changed=through(proxy, settings))
         outcome = await runner.run(DELIVERY)
         record = await runner.ledger.read("doubtful")
         await runner.ledger.database.dispose()
@@ -43,11 +43,11 @@ async def test_each_row_is_done_once_in_one_attempt(
 
 
 async def test_a_claim_in_doubt_is_claimed_again(
-    servers: Servers, small_chunks: Settings, make_runner: MakeRunner, values: Values
+    servers: Servers, settings: Settings, make_runner: MakeRunner, values: Values
 ) -> None:
     """A claim whose reply was lost raises, does nothing, and the next delivery does the run once."""
     async with CommitProxy(servers.postgres.port, {CLAIM: Fault.REPLY_LOST}) as proxy:
-        runner = make_runner(changed=through(proxy, small_chunks))
+        runner = make_runner(changed=through(proxy, settings))
         with pytest.raises(runner.ledger.database.raises):
             await runner.run(DELIVERY)
         assert await values() == [0] * TALLIES
@@ -57,11 +57,11 @@ async def test_a_claim_in_doubt_is_claimed_again(
 
 
 async def test_a_late_commit_is_waited_for(
-    servers: Servers, small_chunks: Settings, make_runner: MakeRunner, values: Values
+    servers: Servers, settings: Settings, make_runner: MakeRunner, values: Values
 ) -> None:
     """A COMMIT that lands after the client was cut is found by the new claim, which waited behind its row lock."""
     async with CommitProxy(servers.postgres.port, {FIRST_CHUNK: Fault.LANDS_LATE}, late_s=1.0) as proxy:
-        runner = make_runner(changed=through(proxy, small_chunks))
+        runner = make_runner(changed=through(proxy, settings))
         began = runner.clock.monotonic_ms()
         assert await runner.run(DELIVERY) == Succeeded(TALLIES)
         waited_ms = runner.clock.monotonic_ms() - began

@@ -91,5 +91,5 @@ class LeaseWorker(Worker):
         if self.on_shutdown:
             await self.on_shutdown(self.ctx)
         with suppress(RedisError, OSError):
-            await self.pool.close(close_connection_pool=True)
+            await self.pool.aclose(close_connection_pool=True)
         self._pool = None
