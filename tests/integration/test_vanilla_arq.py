@@ -122,7 +122,8 @@ async def test_arqs_own_worker_runs_the_same_jobs(
     in_this_environment(monkeypatch, environment)
     async with vanilla(redis_url) as client:
         job = await client.enqueue_job("bulk_upsert", table="item", source={"rows": ROWS})
-        arqs = create_worker(worker.main.WorkerSettings, burst=True, handle_signals=False)  # type: ignore[attr-defined]  # made on demand
+        made: Any = worker.main.WorkerSettings
+        arqs = create_worker(made, burst=True, handle_signals=False)
         await arqs.async_run()
         await arqs.close()
         assert job is not None
@@ -136,7 +137,7 @@ def test_worker_settings_are_all_known_to_arq(environment: dict[str, str], monke
     from arq.worker import Worker  # noqa: PLC0415 - only here
 
     in_this_environment(monkeypatch, environment)
-    named = {name for name in vars(worker.main.WorkerSettings) if not name.startswith("__")}  # type: ignore[attr-defined]  # made on demand
+    named = {name for name in vars(worker.main.WorkerSettings) if not name.startswith("__")}
     assert named <= set(signature(Worker).parameters)
 
 
