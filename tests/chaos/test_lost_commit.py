@@ -7,7 +7,7 @@ from sqlalchemy.engine import make_url
 from tests.chaos.conftest import TALLIES, Values
 from tests.conftest import MakeRunner, Servers
 from tests.support.commit_proxy import CommitProxy, Fault
-from worker.core.outcomes import Succeeded
+from worker.core.outcomes import Failed, Succeeded
 from worker.core.settings import Settings
 from worker.database.claims import Delivery
 from worker.database.ledger import Ledger
@@ -71,3 +71,18 @@ async def test_a_late_commit_is_waited_for(
     assert waited_ms >= 900
     assert (record.fence, record.done) == (2, TALLIES)
     assert await values() == [1] * TALLIES
+
+
+@pytest.mark.parametrize("fault", [Fault.REPLY_LOST, Fault.NEVER_ARRIVES], ids=lambda fault: fault.name.lower())
+async def test_a_failure_in_doubt_is_the_failure(
+    servers: Servers, settings: Settings, make_runner: MakeRunner, fault: Fault
+) -> None:
+    """An outcome whose COMMIT lost its reply is written once, and the attempt ends as it did."""
+    delivery = Delivery("doubtful", "scripted", {"ending": "value_error"}, {}, "arq:queue", 1)
+    async with CommitProxy(servers.postgres.port, {CLAIM + 1: fault}) as proxy:
+        runner = make_runner(changed=through(proxy, settings))
+        outcome = await runner.run(delivery)
+        record = await runner.ledger.read("doubtful")
+        await runner.ledger.database.dispose()
+    assert isinstance(outcome, Failed)
+    assert (record.status, record.attempts) == ("failed", 1)

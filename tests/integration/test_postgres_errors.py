@@ -12,7 +12,7 @@ from sqlalchemy import URL, exc, make_url, text
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, create_async_engine
 
 from worker.core.errors import ErrorKind
-from worker.database.classify import DATABASE_ERRORS, classify, describe, in_doubt, sqlstate_of
+from worker.database.classify import DATABASE_ERRORS, classify, describe, sqlstate_of
 from worker.database.postgres.errors import POSTGRES_ERRORS, RAW_ERRORS
 from worker.embedded.postgres import PostgresProcess
 
@@ -534,7 +534,7 @@ async def test_connection_lost_during_commit(
     with Caught() as caught:
         await committing
     assert caught.facts == (exc.DBAPIError, "08003", True, ErrorKind.CONNECTION)
-    assert in_doubt(caught.error, POSTGRES_ERRORS)
+    assert classify(caught.error, POSTGRES_ERRORS) is ErrorKind.CONNECTION
     assert await bystander.fetchval("SELECT EXISTS (SELECT FROM marks WHERE id = $1)", mark) is kept
 
 
@@ -547,7 +547,6 @@ async def test_cancelled_during_commit(session: AsyncSession, bystander: asyncpg
     with Caught() as caught:
         await committing
     assert isinstance(caught.error, asyncio.CancelledError)
-    assert in_doubt(caught.error, POSTGRES_ERRORS)
     assert await bystander.fetchval("SELECT EXISTS (SELECT FROM marks WHERE id = 3)")
 
 
@@ -558,7 +557,7 @@ async def test_deferred_constraint_fails_at_commit(session: AsyncSession) -> Non
     with Caught() as caught:
         await session.commit()
     assert caught.facts == (exc.IntegrityError, "23503", False, ErrorKind.REFUSED_ROW)
-    assert not in_doubt(caught.error, POSTGRES_ERRORS)
+    assert classify(caught.error, POSTGRES_ERRORS) is not ErrorKind.CONNECTION
 
 
 async def test_commit_cancelled_by_a_person(session: AsyncSession, bystander: asyncpg.Connection) -> None:
@@ -570,7 +569,7 @@ async def test_commit_cancelled_by_a_person(session: AsyncSession, bystander: as
     with Caught() as caught:
         await committing
     assert caught.facts == (exc.DBAPIError, "57014", False, ErrorKind.OVERLOAD)
-    assert not in_doubt(caught.error, POSTGRES_ERRORS)
+    assert classify(caught.error, POSTGRES_ERRORS) is not ErrorKind.CONNECTION
 
 
 async def test_serialization_failure_at_commit(session: AsyncSession, engine: AsyncEngine) -> None:
@@ -587,4 +586,4 @@ async def test_serialization_failure_at_commit(session: AsyncSession, engine: As
         with Caught() as caught:
             await session.commit()
     assert caught.facts == (exc.DBAPIError, "40001", False, ErrorKind.CONTENTION)
-    assert not in_doubt(caught.error, POSTGRES_ERRORS)
+    assert classify(caught.error, POSTGRES_ERRORS) is not ErrorKind.CONNECTION

@@ -22,7 +22,7 @@ from worker.core.errors import (
     UnknownTableError,
     UnreachableError,
 )
-from worker.database.classify import ErrorTable, classify, describe, in_doubt
+from worker.database.classify import ErrorTable, classify, describe
 from worker.database.postgres.errors import POSTGRES_ERRORS, kind_of_sqlstate
 
 ALPHABET = string.ascii_uppercase + string.digits
@@ -216,28 +216,6 @@ def test_dialect_may_bring_its_own_codes() -> None:
     error = wrapped(LookupError(1213, "Deadlock found"))
     assert classify(error, table) is ErrorKind.CONTENTION
     assert describe(error, table.code_of).sqlstate == "1213"
-
-
-@pytest.mark.parametrize(
-    ("error", "expected"),
-    [
-        (asyncio.CancelledError(), True),
-        (raised_from(TimeoutError(), asyncio.CancelledError()), True),
-        (AttemptTimeoutError("out of time"), True),
-        (ConnectionResetError(104, "reset"), True),
-        (wrapped(DriverError("connection is closed"), invalidated=True), True),
-        (wrapped(DriverError("resolution unknown", "08007")), True),
-        (wrapped(DriverError("completion unknown", "40003")), True),
-        (BaseExceptionGroup("both", [ValueError(), asyncio.CancelledError()]), True),
-        (wrapped(DriverError("could not serialize", "40001"), invalidated=True), False),
-        (wrapped(DriverError("deferred constraint", "23503")), False),
-        (wrapped(DriverError("disk full", "53100")), False),
-        (ValueError("raised before COMMIT was sent"), False),
-    ],
-)
-def test_commit_is_in_doubt_only_without_an_answer(error: BaseException, *, expected: bool) -> None:
-    """No answer leaves the COMMIT in doubt; an error from the server means that it rolled back."""
-    assert in_doubt(error, POSTGRES_ERRORS) is expected
 
 
 def test_record_speaks_with_the_drivers_name_and_code() -> None:

@@ -209,10 +209,6 @@ class StaleFenceError(HeavyliftError):
     """A newer claim of this run exists, so this worker may not commit any more. Its transaction was rolled back."""
 
 
-class WorkerCrashedError(HeavyliftError):
-    """The run's worker died with it too many times in a row without committing a chunk."""
-
-
 class AttemptTimeoutError(HeavyliftError):
     """One attempt took longer than the job's timeout. What its chunks committed stays."""
 

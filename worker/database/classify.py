@@ -97,24 +97,6 @@ def classify(error: BaseException, table: ErrorTable) -> ErrorKind:
     return ErrorKind.PERMANENT
 
 
-def in_doubt(error: BaseException, table: ErrorTable) -> bool:
-    """Whether a COMMIT that ended with this error may have happened all the same.
-
-    Args:
-        error: what was raised while COMMIT was under way, cancellation included.
-        table: the errors of the database in use.
-
-    Returns:
-        False where the server answered with an error, so that the transaction is rolled back; True where no
-        answer came: connection lost, timed out or cancelled while waiting.
-    """
-    if isinstance(error, BaseExceptionGroup):
-        return any(in_doubt(member, table) for member in error.exceptions)
-    if any(not isinstance(link, Exception) or isinstance(link, AttemptTimeoutError) for link in _links(error)):
-        return True
-    return classify(error, table) is ErrorKind.CONNECTION
-
-
 def describe(error: BaseException, code_of: CodeReader = sqlstate_of) -> ErrorRecord:
     """What to keep of an error.
 

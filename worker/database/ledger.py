@@ -115,6 +115,11 @@ class Ledger:
             await session.end_transaction()
         return owned
 
+    async def has_ended(self, claimed: Claimed) -> bool:
+        """Whether this very claim's outcome is written down already."""
+        async with self.database.engine.connect() as connection:
+            return await self._ended_under(connection, claimed) is not None
+
     async def enqueue(self, delivery: Delivery, due_at: datetime | None) -> tuple[RunRecord, bool]:
         """Write a run down before the queue knows it.
 

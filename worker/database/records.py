@@ -3,7 +3,6 @@
 Owns reading runs, one or many. Refuses to change any.
 """
 
-from collections.abc import Sequence
 from datetime import datetime
 
 from pydantic import BaseModel
@@ -108,12 +107,6 @@ async def read_runs(
     )
     items = [_record(row) for row in found]
     return RunPage(items=items, total=total, page=page, size=size, pages=-(-total // size))
-
-
-async def read_statuses(connection: AsyncConnection, run_ids: Sequence[str]) -> dict[str, Status]:
-    """The statuses of those of some runs that the ledger knows."""
-    rows = await connection.execute(select(RUNS.c.id, RUNS.c.status).where(RUNS.c.id.in_(run_ids)))
-    return {row.id: Status(row.status) for row in rows}
 
 
 def _record(row: Row[tuple[object, ...]]) -> RunRecord:

@@ -43,10 +43,6 @@ class RunSession(AsyncSession):
         """Commit. The runner's, after it moved the run on in the same transaction."""
         await super().commit()
 
-    async def abandon_transaction(self) -> None:
-        """Roll back. The runner's, before it starts over."""
-        await super().rollback()
-
 
 def open_session(database: Database, settings: Settings) -> RunSession:
     """A new session for one run: nothing expires at commit, so rows stay readable between chunks."""

@@ -4,7 +4,7 @@ Owns that translation, both ways. An outcome that is not final becomes arq's `Re
 exception, which any client can read.
 """
 
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable
 from datetime import datetime
 from typing import Any, assert_never
 
@@ -42,8 +42,6 @@ ALWAYS = 2**31
 
 PARKED_S = 365 * 24 * 3600.0
 """How far ahead a paused run's delivery is put, in seconds; `resume` brings it back."""
-
-Entry = Callable[..., Coroutine[Any, Any, object]]
 
 
 def make_function(spec: JobSpec, runner_of: Callable[[dict[str, Any]], Runner], settings: Settings) -> Function:

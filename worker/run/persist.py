@@ -41,7 +41,9 @@ class Persister:
             return outcome
         for tries in range(1, TRIES + 1):
             try:
-                return outcome if await self.ledger.end(claimed, outcome) else LeaseLost()
+                written = await self.ledger.end(claimed, outcome)
+                # an earlier try's COMMIT may have landed though its reply was lost
+                return outcome if written or (tries > 1 and await self.ledger.has_ended(claimed)) else LeaseLost()
             except self.ledger.database.raises as error:
                 if tries == TRIES or self.stop.is_set:
                     said = f"{describe(error).type}: {describe(error).message}"
