@@ -135,6 +135,8 @@ def test_a_slow_chunk_shrinks_at_once() -> None:
 def test_a_short_chunk_tells_nothing() -> None:
     """The few rows at the end of a source neither grow nor shrink what fitted."""
     assert next_size(5000, 3, 1, BOUNDS) == 5000
+    assert next_size(500, 250, 1, BOUNDS) == 500
+    assert next_size(500, 0, 500, BOUNDS) == 500
 
 
 def test_overload_halves() -> None:

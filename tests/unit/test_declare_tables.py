@@ -134,3 +134,11 @@ def test_an_unknown_table_is_unknown_before_it_is_forbidden() -> None:
     """A name that is only in WORKER_ALLOW is still no registered table."""
     with pytest.raises(UnknownTableError, match="'orders'"):
         find_tables((SHOP,), {"orders": ("read",)}).allowed("orders", "delete")
+
+
+def test_a_transfer_needs_to_be_allowed() -> None:
+    """A table that WORKER_ALLOW does not name allows everything but moving money."""
+    tables = find_tables(("tests.support.shop_models",), {})
+    assert tables.allowed("item", "delete").name == "item"
+    with pytest.raises(NotAllowedError, match="transfer:quantity"):
+        tables.allowed("item", "transfer:quantity")

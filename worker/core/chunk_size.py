@@ -40,8 +40,10 @@ def next_size(size: int, rows: int, took_ms: float, bounds: ChunkBounds) -> int:
         bounds: the limits and the target.
     """
     fitting = rows * bounds.target_ms / max(took_ms, 0.001)
-    if fitting < size:
-        return bounds.clamp(fitting) if rows >= size or took_ms > bounds.target_ms else size
+    if took_ms > bounds.target_ms and rows:
+        return bounds.clamp(min(size, fitting))
+    if rows < size:
+        return bounds.clamp(size)
     return bounds.clamp(min(fitting, max(size * GROWTH, size + 1)))
 
 

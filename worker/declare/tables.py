@@ -57,18 +57,20 @@ class Tables:
             raise UnknownTableError(name, self._tables) from None
 
     def allowed(self, name: str, operation: str) -> RegisteredTable:
-        """The table of that name, for this operation (`read`, `upsert`, `update`, `delete`).
+        """The table of that name, for this operation (`read`, `upsert`, `update`, `delete`, `transfer:<column>`).
 
         Raises:
             UnknownTableError: no such table.
-            NotAllowedError: WORKER_ALLOW names the table without this operation.
+            NotAllowedError: WORKER_ALLOW names the table without this operation, or does not name it for a transfer.
         """
         found = self.get(name)
         granted = self._allow.get(name)
-        if granted is not None and operation not in granted:
+        # money moves only where the configuration says so
+        by_default = granted is None and not operation.startswith("transfer:")
+        if not by_default and operation not in (granted or ()):
             raise NotAllowedError(
                 f"WORKER_ALLOW does not allow {operation!r} on table {name!r}; it allows: "
-                f"{', '.join(granted) or 'nothing'}. "
+                f"{', '.join(granted or ()) or 'nothing'}. "
                 f'To allow it: WORKER_ALLOW=\'{{"{name}": ["{operation}"]}}\''
             )
         return found
