@@ -20,6 +20,7 @@ from worker import (
     RegisteredTable,
     RowSource,
     RowValidator,
+    RunOptions,
     Settings,
     SourceSpec,
     Tables,
@@ -50,7 +51,7 @@ class UpsertCounts(BaseModel):
     quarantined: int
 
 
-def check_upsert(parameters: BaseModel, tables: Tables, settings: Settings) -> None:
+def check_upsert(parameters: BaseModel, tables: Tables, settings: Settings, _: RunOptions) -> None:
     """Refuse at once what is known to fail without asking the database.
 
     Raises:

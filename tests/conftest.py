@@ -3,30 +3,25 @@
 The schema is made once, in a template; a test's database is a clone of it, made in milliseconds.
 """
 
-import asyncio
 import os
 import sys
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from uuid import uuid4
 
 import pytest
 import structlog
 from pydantic import SecretStr
 from redis.asyncio import Redis
-from sqlalchemy import text
-from sqlalchemy.engine import make_url
-from sqlalchemy.ext.asyncio import create_async_engine
 from sqlmodel import SQLModel
 
 from tests.support import shop_models
+from tests.support.databases import QUICK, driver_url, fresh_database, make_template
 from worker.core.clock import SystemClock
 from worker.core.settings import Settings
 from worker.database.engine import Database, open_database
 from worker.database.ledger import Ledger
-from worker.database.migrate import migrate
 from worker.declare.tables import find_tables
 from worker.embedded import PostgresProcess, RedisProcess
 from worker.main import load_declared
@@ -34,8 +29,10 @@ from worker.run.runner import Runner
 from worker.run.stop_signal import StopSignal
 
 ROOT = Path(__file__).parent.parent
-TEMPLATE = "heavylift_template"
 MODELS = "tests.support.shop_models"
+SHOP: Sequence[type[SQLModel]] = [shop_models.Item, shop_models.Tally]
+"""The models whose tables a test finds in its database."""
+
 JOBS = "jobs,tests.support.scripted_jobs"
 
 MakeRunner = Callable[..., Runner]
@@ -51,7 +48,7 @@ class Servers:
     @property
     def database_url(self) -> str:
         """SQLAlchemy's URL of the database `postgres`."""
-        return make_url(self.postgres.url).set(drivername="postgresql+asyncpg").render_as_string(hide_password=False)
+        return driver_url(self.postgres.url)
 
     @property
     def redis_url(self) -> str:
@@ -59,48 +56,20 @@ class Servers:
         return self.redis.url
 
 
-def url_of(servers: Servers, database: str) -> str:
-    """SQLAlchemy's URL of one database of the session's server."""
-    return make_url(servers.database_url).set(database=database).render_as_string(hide_password=False)
-
-
 @pytest.fixture(scope="session")
 def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Servers]:
     """Start both servers once; they end with the test process, killed or not."""
     place = tmp_path_factory.mktemp("servers")
-    # what a crash would lose is not what is tested with these servers: no fsync, so that a test's database is quick
-    quick = {"fsync": "off", "synchronous_commit": "off", "full_page_writes": "off", "max_connections": "200"}
-    with PostgresProcess(place / "postgres", options=quick) as postgres, RedisProcess(place / "redis") as redis:
-        found = Servers(postgres, redis)
-        asyncio.run(_make_template(found))
-        yield found
-
-
-async def _make_template(servers: Servers) -> None:
-    await _execute(servers.database_url, f"CREATE DATABASE {TEMPLATE}")
-    url = url_of(servers, TEMPLATE)
-    database = open_database(Settings(database_url=SecretStr(url)), "template")
-    await migrate(database)
-    async with database.engine.begin() as connection:
-        tables = [shop_models.Item, shop_models.Tally]
-        await connection.run_sync(SQLModel.metadata.create_all, [table.__table__ for table in tables])  # type: ignore[attr-defined]  # SQLModel sets it
-    await database.dispose()
-
-
-async def _execute(url: str, statement: str) -> None:
-    engine = create_async_engine(url, isolation_level="AUTOCOMMIT")
-    async with engine.connect() as connection:
-        await connection.execute(text(statement))
-    await engine.dispose()
+    with PostgresProcess(place / "postgres", options=QUICK) as postgres, RedisProcess(place / "redis") as redis:
+        make_template(postgres.url, SHOP)
+        yield Servers(postgres, redis)
 
 
 @pytest.fixture
 async def database_url(servers: Servers) -> AsyncIterator[str]:
     """A fresh database with ledger and shop tables."""
-    name = f"test_{uuid4().hex[:12]}"
-    await _execute(servers.database_url, f"CREATE DATABASE {name} TEMPLATE {TEMPLATE}")
-    yield url_of(servers, name)
-    await _execute(servers.database_url, f"DROP DATABASE {name} WITH (FORCE)")
+    async with fresh_database(servers.postgres.url) as url:
+        yield url
 
 
 @pytest.fixture

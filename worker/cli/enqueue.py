@@ -30,6 +30,7 @@ class Order:
         params: by name.
         run_id: None for a random one.
         delay: None for at once.
+        options: run options by name.
         wait: whether to wait for the run's end.
         as_json: whether to print the record instead of the id.
     """
@@ -38,6 +39,7 @@ class Order:
     params: dict[str, object]
     run_id: str | None
     delay: timedelta | None
+    options: dict[str, object]
     wait: bool
     as_json: bool
 
@@ -81,7 +83,9 @@ async def _enqueue(order: Order, settings: Settings) -> RunRecord:
     # without any model configured here, the worker may well know the table
     tables = declared.tables if settings.models else None
     async with connect(settings, declared.registry, tables) as client:
-        record = await client.enqueue(order.job, order.params, run_id=order.run_id, delay=order.delay)
+        record = await client.enqueue(
+            order.job, order.params, run_id=order.run_id, delay=order.delay, options=order.options
+        )
         if not order.as_json:
             typer.echo(record.id)
             # whoever reads the id from a pipe may want it before the run has ended

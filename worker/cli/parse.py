@@ -4,24 +4,21 @@ Owns what a mistyped argument is answered with. Refuses to know any job: its par
 """
 
 import json
-import re
 from collections.abc import Iterable, Mapping
 from datetime import timedelta
 from typing import NoReturn
 
 import typer
 
+from worker.core import durations
 from worker.queue.bounds import DEFAULT_BOUNDS
 from worker.queue.json_bounds import check_json
 
 EXAMPLE = """heavylift enqueue bulk_upsert '{"table": "orders", "source": {"uri": "file:///data/orders.csv"}}'"""
 
-LONGEST_DURATION = timedelta(days=3650)
-"""Ten years: what is longer is a slip, and the calendar ends somewhere."""
+LONGEST_DELAY = timedelta(days=3650)
+"""Ten years: what is to start later was mistyped."""
 
-_UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
-_DURATION = re.compile(r"(?:[0-9]{1,12}(?:\.[0-9]{1,6})?[smhd])+")
-_PART = re.compile(r"([0-9.]+)([smhd])")
 _NEAR = 15
 """Characters shown on either side of the place where a JSON text goes wrong."""
 
@@ -55,12 +52,10 @@ def parse_duration(text: str) -> timedelta:
     Raises:
         typer.BadParameter: it is none, or longer than ten years.
     """
-    if not _DURATION.fullmatch(text):
-        raise typer.BadParameter(f"{text!r} is no duration; give a number and s, m, h or d, for example --delay 5m")
-    seconds = sum(float(number) * _UNITS[unit] for number, unit in _PART.findall(text))
-    if seconds > LONGEST_DURATION.total_seconds():
-        raise typer.BadParameter(f"{text!r} is longer than ten years; for example --delay 5m")
-    return timedelta(seconds=seconds)
+    try:
+        return durations.parse_duration(text, longest=LONGEST_DELAY)
+    except ValueError as error:
+        raise typer.BadParameter(f"{error}, for example --delay 5m") from None
 
 
 def check_id(text: str) -> str:

@@ -4,6 +4,9 @@ Owns the order: a run that the ledger knows is never lost, whatever happens to R
 """
 
 import asyncio
+import getpass
+import os
+import socket
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
@@ -15,6 +18,7 @@ from redis.exceptions import RedisError
 
 from worker.core.clock import Clock, SystemClock, to_ms
 from worker.core.errors import ParametersError, UnreachableError
+from worker.core.options import RunOptions
 from worker.core.outcomes import Status
 from worker.core.settings import Settings
 from worker.database.claims import Delivery
@@ -63,6 +67,7 @@ class Client:
         run_id: str | None = None,
         delay: timedelta | None = None,
         options: Mapping[str, object] | None = None,
+        enqueued_by: str | None = None,
     ) -> RunRecord:
         """Enqueue a run.
 
@@ -72,7 +77,8 @@ class Client:
             run_id: the run's id; a random one unless given. An id that exists with the same parameters returns that
                 run instead of making another.
             delay: how long it must wait at least.
-            options: run options.
+            options: run options, as `worker.core.options.RunOptions` has them.
+            enqueued_by: who asks, for the run's record and audit rows; this process's user and host unless given.
 
         Returns:
             The run, as the ledger has it.
@@ -83,21 +89,22 @@ class Client:
         """
         spec = self.registry.get(job)
         validated = spec.validate(params or {})
+        chosen = RunOptions.parse(options or {})
         if spec.check is not None and self.tables is not None:
-            spec.check(validated, self.tables, self.settings)
+            spec.check(validated, self.tables, self.settings, chosen)
         now = self.clock.now()
         due = now + delay if delay else None
         delivery = Delivery(
             run_id=_checked(run_id),
             job=job,
             params=json_safe(spec.dump(validated)),
-            options=json_safe(options or {}),
+            options=chosen.model_dump(exclude_defaults=True),
             queue=self.settings.queue,
             enqueued_ms=to_ms(now),
         )
         # refused before anything is written down, if it is too large
         encode_delivery(delivery, self.settings)
-        record, new = await self.ledger.enqueue(delivery, due)
+        record, new = await self.ledger.enqueue(delivery, due, enqueued_by or _this_user())
         if new or record.status in {Status.QUEUED, Status.WAITING}:
             # an earlier enqueueing of this run may have died between the two stores: its delivery is made again, with
             # the ledger's own enqueue time, or the run would later be taken for a new use of its id
@@ -189,6 +196,15 @@ async def open_client(
                 await pool.aclose(close_connection_pool=True)
     finally:
         await database.dispose()
+
+
+def _this_user() -> str:
+    try:
+        user = getpass.getuser()
+    except (KeyError, OSError):
+        # a container's arbitrary user id has no name
+        user = f"uid {os.getuid()}"
+    return f"{user}@{socket.gethostname()}"[:255]
 
 
 def _checked(run_id: str | None) -> str:

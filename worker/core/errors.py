@@ -182,6 +182,14 @@ class KeyNotUniqueError(RequestError):
     """The columns given as a key are not covered by a unique constraint, so rows could not be told apart."""
 
 
+class WhereError(RequestError):
+    """A `where` cannot be read, or asks something that its table cannot answer."""
+
+
+class UnboundedError(RequestError):
+    """A `where` would touch every row of a table, and the run's option `all` does not allow that."""
+
+
 class NotAllowedError(RequestError):
     """The configuration does not allow this operation on this table."""
 
@@ -211,6 +219,10 @@ class StaleFenceError(HeavyliftError):
 
 class AttemptTimeoutError(HeavyliftError):
     """One attempt took longer than the job's timeout. What its chunks committed stays."""
+
+
+class TooManyRefusedError(HeavyliftError):
+    """Most of a run's rows were refused, so going on would only fill the quarantine. What was committed stays."""
 
 
 class TransactionMisuseError(HeavyliftError):

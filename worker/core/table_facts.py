@@ -74,12 +74,14 @@ class TableFacts:
         columns: facts by column name, in the table's order.
         unique_keys: what is unique, primary key first.
         partitioned: whether it is a partitioned table.
+        estimated_rows: about how many rows it has, as the database last looked; None where it never did.
     """
 
     table: str
     columns: dict[str, ColumnFacts]
     unique_keys: tuple[UniqueKey, ...] = field(default=())
     partitioned: bool = False
+    estimated_rows: int | None = None
 
     def column(self, name: str) -> ColumnFacts:
         """The facts of one column.

@@ -61,6 +61,7 @@ class Claimed:
         wanted: `pause` or `cancel` where a person asked for it and no chunk has obeyed yet.
         started_at: when the run first started.
         claimed_at: when this claim was made.
+        enqueued_by: who asked for the run; None where nobody said.
     """
 
     fence: Fence
@@ -75,6 +76,7 @@ class Claimed:
     wanted: str | None
     started_at: datetime
     claimed_at: datetime
+    enqueued_by: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -120,12 +120,15 @@ class Ledger:
         async with self.database.engine.connect() as connection:
             return await self._ended_under(connection, claimed) is not None
 
-    async def enqueue(self, delivery: Delivery, due_at: datetime | None) -> tuple[RunRecord, bool]:
+    async def enqueue(
+        self, delivery: Delivery, due_at: datetime | None, enqueued_by: str | None = None
+    ) -> tuple[RunRecord, bool]:
         """Write a run down before the queue knows it.
 
         Args:
             delivery: the run.
             due_at: when it may start; None for at once.
+            enqueued_by: who asks for it.
 
         Returns:
             The run's record, and whether it is new. One of that id with the same parameters is found, not made again.
@@ -135,7 +138,7 @@ class Ledger:
         """
         try:
             async with self.database.engine.begin() as connection:
-                await connection.execute(insert(RUNS).values(**_row(delivery, due_at)))
+                await connection.execute(insert(RUNS).values(**_row(delivery, due_at), enqueued_by=enqueued_by))
         except IntegrityError:
             return await self._existing(delivery), False
         return await self.read(delivery.run_id), True
@@ -157,6 +160,14 @@ class Ledger:
         """
         async with self.database.engine.connect() as connection:
             return await read_run(connection, run_id)
+
+    async def note(self, run_id: str, text: str) -> None:
+        """Write down what a person should know of a run though it goes on. The same text is kept once."""
+        async with self.database.engine.begin() as connection:
+            found = await connection.execute(select(RUNS.c.notes).where(RUNS.c.id == run_id).with_for_update())
+            notes: list[str] = found.scalar_one_or_none() or []
+            if text not in notes:
+                await connection.execute(update(RUNS).where(RUNS.c.id == run_id).values(notes=[*notes, text]))
 
     async def ask_for(self, run_id: str, wanted: str) -> None:
         """Ask a running run to pause or cancel at its next chunk.

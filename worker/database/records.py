@@ -28,7 +28,8 @@ class RunRecord(BaseModel):
     """A run as commands and HTTP show it.
 
     `done` and `total` count rows; `total` is None while unknown and an estimate while a file is being read.
-    `cursor` is None before the first chunk. Times are aware, in UTC.
+    `cursor` is None before the first chunk; `chunk_rows` is how many rows the next chunk aims at. `notes` is what a
+    person should know though the run goes on. Times are aware, in UTC.
     """
 
     id: str
@@ -47,9 +48,12 @@ class RunRecord(BaseModel):
     fence: int
     worker: str | None
     enqueued_at: datetime
+    enqueued_by: str | None
     started_at: datetime | None
     finished_at: datetime | None
     waiting_for: str | None
+    chunk_rows: int
+    notes: list[str]
 
 
 class RunPage(BaseModel):
@@ -65,7 +69,8 @@ class RunPage(BaseModel):
 _COLUMNS = (
     *(RUNS.c[name] for name in ("id", "job", "status", "params", "result", "error", "attempts", "interruptions")),
     *(RUNS.c[name] for name in ("crashes", "worker", "enqueued_at", "started_at", "finished_at", "waiting_for")),
-    *(PROGRESS.c[name] for name in ("cursor", "done", "total", "counters", "fence")),
+    *(RUNS.c[name] for name in ("enqueued_by", "notes")),
+    *(PROGRESS.c[name] for name in ("cursor", "done", "total", "counters", "fence", "chunk_rows")),
 )
 _RECORDS = select(*_COLUMNS).select_from(RUNS.outerjoin(PROGRESS, PROGRESS.c.run_id == RUNS.c.id))
 
@@ -112,5 +117,6 @@ async def read_runs(
 def _record(row: Row[tuple[object, ...]]) -> RunRecord:
     values = dict(row._mapping)  # noqa: SLF001 - SQLAlchemy's public name for it
     # a run that nobody claimed yet has no progress row
-    values.update(done=values["done"] or 0, counters=values["counters"] or {}, fence=values["fence"] or 0)
+    absent = {"done": 0, "counters": {}, "fence": 0, "chunk_rows": 0, "notes": []}
+    values.update({name: value for name, value in absent.items() if values[name] is None})
     return RunRecord.model_validate(values)

@@ -58,6 +58,10 @@ RUNS = Table(
     Column("worker", String(255)),
     Column("result", json_column()),
     Column("error", json_column()),
+    # who asked for it, as our client, command or HTTP knows; NULL for a run that came by arq's wire alone
+    Column("enqueued_by", String(255)),
+    # what a person should know of the run though it goes on: warnings of its preflight, say
+    Column("notes", json_column()),
     Index(None, "status", "enqueued_at"),
     Index(None, "enqueued_at"),
 )
@@ -116,3 +120,21 @@ QUARANTINE = Table(
     Index(None, "run_id", "id"),
 )
 """One row a refused row: where it stood in its source, why it was refused, and what it held."""
+
+MOVES = Table(
+    "heavylift_moves",
+    METADATA,
+    Column("id", BigInteger, primary_key=True, autoincrement=True),
+    # no reference: runs are pruned, an audit trail is not
+    Column("run_id", Identifier(), nullable=False),
+    Column("table_name", String(255), nullable=False),
+    Column("row_key", json_column(), nullable=False),
+    Column("column_name", String(255), nullable=False),
+    Column("old_value", json_column()),
+    Column("new_value", json_column()),
+    Column("reason", Text, nullable=False),
+    Column("actor", String(255), nullable=False),
+    Column("moved_at", DateTime(timezone=True), nullable=False, server_default=func.now()),
+    Index(None, "run_id", "id"),
+)
+"""One row a moved row: which column of which row held what, what it holds now, who asked for it and why."""

@@ -8,22 +8,27 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Generic, Protocol, TypeVar
 
-from sqlalchemy import Table
+from sqlalchemy import ColumnElement, CursorResult, Table
 from sqlalchemy.orm import InstrumentedAttribute
+from sqlalchemy.sql.base import Executable
 from sqlmodel.ext.asyncio.session import AsyncSession
 from sqlmodel.sql.expression import SelectOfScalar
 from structlog.typing import FilteringBoundLogger
 
 from worker.core.clock import Clock
 from worker.core.cursor import Cursor
+from worker.core.isolated import Isolated
 from worker.core.merge_counts import MergeCounts
+from worker.core.options import RunOptions
 from worker.core.progress import Progress
 from worker.core.refused import RefusedRow
 from worker.core.settings import Settings
 from worker.core.table_facts import TableFacts
 from worker.declare.tables import Tables
+from worker.declare.walk import KeyValues, Span, Walk, WalkCursor
 
 T = TypeVar("T")
+R = TypeVar("R")
 Key = InstrumentedAttribute[object] | tuple[InstrumentedAttribute[object], ...]
 
 
@@ -50,6 +55,10 @@ class ChunkDriver(Protocol):
 
     def chunks(self, statement: SelectOfScalar[T], key: Key, *, lock: bool) -> AsyncIterator[Chunk[T]]:
         """Walk a query by key, one transaction a chunk."""
+        ...
+
+    def spans(self, walk: Walk, matching: ColumnElement[bool]) -> AsyncIterator[Span]:
+        """Walk a table by key, one transaction a span."""
         ...
 
     async def commit_chunk(
@@ -84,6 +93,28 @@ class Tools(Protocol):
         """Put refused rows aside in the chunk's transaction."""
         ...
 
+    async def execute(self, statement: Executable) -> CursorResult[tuple[object, ...]]:
+        """Run a statement in the chunk's transaction, past the ORM."""
+        ...
+
+    async def isolate(self, items: Sequence[T], apply: Callable[[Sequence[T]], Awaitable[R]]) -> Isolated[T, R]:
+        """Apply items in the chunk's transaction, leaving out those that the database refuses."""
+        ...
+
+    async def lock_span(self, span: Span, *, keys_stay: bool) -> int:
+        """Lock the rows of a span that are meant, in key order; how many there are."""
+        ...
+
+    async def apply_span(
+        self, span: Span, apply: Callable[[ColumnElement[bool]], Awaitable[R]]
+    ) -> Isolated[KeyValues, R]:
+        """Apply a statement to the locked rows of a span, leaving out those that the database refuses."""
+        ...
+
+    async def note(self, text: str) -> None:
+        """Write down in the run's record what a person should know though the run goes on."""
+        ...
+
 
 @dataclass(slots=True)
 class JobContext:
@@ -93,6 +124,9 @@ class JobContext:
         run_id: the run's id.
         job: the job's name.
         attempt: 1 for the first; interruptions and snoozes do not count.
+        fence: the number of this claim: it grows with each, so that what a claim names by it is its own.
+        actor: who asked for the run, for audit rows; the worker's name where nobody said.
+        options: the run's options.
         started_at: when the run first started; the same on every attempt, so cut-offs computed from it are frozen.
         session: this run's own session. Without a chunk loop it is one transaction, committed with the run's
             success when the job returns; `commit`, `rollback` and `begin` on it raise.
@@ -108,6 +142,9 @@ class JobContext:
     run_id: str
     job: str
     attempt: int
+    fence: int
+    actor: str
+    options: RunOptions
     started_at: datetime
     session: AsyncSession
     progress: Progress
@@ -138,6 +175,26 @@ class JobContext:
             Chunks, until no row is left.
         """
         return self.driver.chunks(statement, key, lock=lock)  # type: ignore[arg-type]  # SQLModel types columns as values
+
+    def spans(self, walk: Walk, matching: ColumnElement[bool]) -> AsyncIterator[Span]:
+        """Walk a registered table by key in short transactions, without loading its rows; resumable.
+
+        For statements over many rows. The loop's body runs them on `session`, over `span.condition`; they are committed
+        together with the new cursor when the loop goes on, and the last ones with the run's result.
+
+        Args:
+            walk: the table and its order; `primary_walk(table, facts)`.
+            matching: which rows are meant.
+
+        Yields:
+            Spans, until the table's last key at the time when the run started.
+        """
+        return self.driver.spans(walk, matching)
+
+    @property
+    def kept(self) -> dict[str, object]:
+        """What a walk's last committed span had in `keep`; empty before the first."""
+        return WalkCursor.parse(self.progress.cursor).keep
 
     async def commit_chunk(
         self, apply: Callable[[], Awaitable[None]], *, cursor: Cursor, rows: int, last: bool = False

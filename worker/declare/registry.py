@@ -12,6 +12,7 @@ from typing import Any, ParamSpec, TypeVar, get_type_hints, overload
 from pydantic import BaseModel, ConfigDict, PydanticUserError, TypeAdapter, ValidationError, create_model
 
 from worker.core.errors import DeclarationError, ParametersError, ResultError, UnknownJobError, choices
+from worker.core.options import RunOptions
 from worker.core.settings import Settings
 from worker.declare.tables import Tables
 
@@ -19,7 +20,7 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 JobFunction = Callable[..., Awaitable[object]]
-Check = Callable[[BaseModel, Tables, Settings], None]
+Check = Callable[[BaseModel, Tables, Settings, RunOptions], None]
 
 DEFAULT_TIMEOUT_S = 24 * 3600.0
 """One attempt's length at most. Long, because chunks are what is bounded; not endless, so that a hung job is seen."""
@@ -36,8 +37,8 @@ class JobSpec:
         result: checks and serialises what it returns.
         max_attempts: attempts that may fail without a committed chunk between; None for the setting's.
         timeout_s: how long one attempt may take, in seconds.
-        check: given validated parameters, the registered tables and the settings before a run is enqueued; raises a
-            `RequestError` on what is known to fail without asking a database.
+        check: given validated parameters, the registered tables, the settings and the run's options before a run is
+            enqueued; raises a `RequestError` on what is known to fail without asking a database.
     """
 
     name: str
@@ -179,7 +180,7 @@ def job(
         name: what it is enqueued by; the function's own name unless given.
         max_attempts: attempts that may fail without a committed chunk between them; WORKER_MAX_ATTEMPTS unless given.
         timeout: how long one attempt may take, in seconds or as a timedelta.
-        check: called with validated parameters, tables and settings before a run is enqueued; raises a
+        check: called with validated parameters, tables, settings and options before a run is enqueued; raises a
             `RequestError`.
         registry: where to register.
 

@@ -12,6 +12,7 @@ from worker.core.chunk_size import after_overload
 from worker.core.clock import Clock
 from worker.core.errors import AttemptTimeoutError, StaleFenceError
 from worker.core.events import Event, Listener
+from worker.core.options import RunOptions
 from worker.core.outcomes import Cancelled, ErrorRecord, Failed, Outcome, Paused, Status, Succeeded
 from worker.core.settings import Settings
 from worker.database.claims import Claimed, NotClaimable
@@ -89,7 +90,10 @@ class Attempt:
             Exception: whatever the job or the database raised.
         """
         claimed, dialect = self.claimed, self._ledger.database.dialect
-        parameters = spec.validate(claimed.params)
+        parameters, options = spec.validate(claimed.params), RunOptions.parse(claimed.options)
+        if spec.check is not None:
+            # enqueued past our client, nothing has looked at it yet
+            spec.check(parameters, self._tables, self._settings, options)
         async with open_session(self._ledger.database, self._settings) as session:
             loop = ChunkLoop(claimed, session, dialect, self._settings, self._stop, self._clock, self._committed)
             loop.check_wanted()
@@ -97,6 +101,9 @@ class Attempt:
                 run_id=claimed.fence.run_id,
                 job=claimed.job,
                 attempt=claimed.attempts + 1,
+                fence=claimed.fence.number,
+                actor=claimed.enqueued_by or self._ledger.worker,
+                options=options,
                 started_at=claimed.started_at,
                 session=session,
                 progress=claimed.progress,
@@ -105,7 +112,7 @@ class Attempt:
                 tables=self._tables,
                 clock=self._clock,
                 driver=loop,
-                tools=JobTools(self._ledger.database, session, claimed),
+                tools=JobTools(self._ledger, session, claimed),
             )
             result = await self._call(spec, context, {name: getattr(parameters, name) for name in spec.names})
             outcome = Succeeded(spec.serialise_result(result))

@@ -6,8 +6,10 @@ errors: the runner does.
 """
 
 from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import replace
 from typing import TypeVar
 
+from sqlalchemy import ColumnElement, Select, and_
 from sqlmodel.sql.expression import SelectOfScalar
 
 from worker.core.chunk_size import next_size
@@ -20,6 +22,7 @@ from worker.database.claims import Claimed
 from worker.database.dialect import Dialect
 from worker.database.session import RunSession
 from worker.declare.context import Chunk
+from worker.declare.walk import KeyValues, Span, Walk, WalkCursor
 from worker.run.keyset import check_walkable, key_columns, key_of, next_rows
 from worker.run.stop_signal import StopSignal
 
@@ -105,6 +108,29 @@ class ChunkLoop:
             await self._close_chunk(cursor, len(rows), began, last=False)
             # what the chunk loaded belongs to it: keeping it would grow with the table
             self._session.expunge_all()
+
+    async def spans(self, walk: Walk, matching: ColumnElement[bool]) -> AsyncIterator[Span]:
+        """Walk a table by key; see `JobContext.spans`."""
+        place = WalkCursor.parse(self._progress.cursor)
+        if place.until is None:
+            self.check_wanted()
+            place = replace(place, until=await self._key(walk.last()))
+        while place.until is not None:
+            self.check_wanted()
+            began = self._clock.monotonic_ms()
+            edge = await self._key(walk.edge(place.after, place.until, self._progress.chunk_rows))
+            if edge is None:
+                return
+            *upto, rows = edge
+            condition = and_(walk.between(place.after, tuple(upto)), matching)
+            span = Span(walk, condition, matching, int(str(rows)), self._progress.chunk + 1, dict(place.keep))
+            yield span
+            place = WalkCursor(tuple(upto), place.until, span.keep)
+            await self._close_chunk(place.dump(), span.rows, began, last=False)
+
+    async def _key(self, statement: Select[KeyValues]) -> KeyValues | None:
+        row = (await (await self._session.connection()).execute(statement)).first()
+        return None if row is None else tuple(row)
 
     async def _close_chunk(self, cursor: Cursor, rows: int, began: float, *, last: bool) -> None:
         progress = self._progress

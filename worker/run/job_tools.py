@@ -3,19 +3,28 @@
 Owns the run's side of these tools. Refuses SQL: the dialect and the ledger have it.
 """
 
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
+from typing import TypeVar
 
-from sqlalchemy import Table
+from sqlalchemy import ColumnElement, CursorResult, Table
+from sqlalchemy.sql.base import Executable
 
+from worker.core.isolated import Isolated
 from worker.core.merge_counts import MergeCounts
 from worker.core.refused import RefusedRow
 from worker.core.table_facts import TableFacts
 from worker.database.claims import Claimed
 from worker.database.dialect import Merge
-from worker.database.engine import Database
+from worker.database.ledger import Ledger
 from worker.database.quarantine import put_aside
 from worker.database.session import RunSession
 from worker.declare.context import Upsert
+from worker.declare.walk import KeyValues, Span
+from worker.run.isolate import isolate
+from worker.run.span_work import apply_span, lock_span
+
+T = TypeVar("T")
+R = TypeVar("R")
 
 
 class PreparedUpsert:
@@ -38,13 +47,14 @@ class JobTools:
     """The tools of one run.
 
     Args:
-        database: the worker's.
+        ledger: of the worker's database.
         session: the run's.
         claimed: the run.
     """
 
-    def __init__(self, database: Database, session: RunSession, claimed: Claimed) -> None:
-        self._database = database
+    def __init__(self, ledger: Ledger, session: RunSession, claimed: Claimed) -> None:
+        self._ledger = ledger
+        self._database = ledger.database
         self._session = session
         self._claimed = claimed
 
@@ -76,3 +86,29 @@ class JobTools:
     async def quarantine(self, rows: Sequence[RefusedRow]) -> None:
         """Put refused rows aside in the chunk's transaction."""
         await put_aside(self._session, self._claimed.fence.run_id, self._claimed.progress.chunk + 1, rows)
+
+    async def execute(self, statement: Executable) -> CursorResult[tuple[object, ...]]:
+        """Run a statement in the chunk's transaction, past the ORM.
+
+        What the session has pending is written first, so that statements take effect in the order of the code.
+        """
+        await self._session.flush()
+        return await (await self._session.connection()).execute(statement)
+
+    async def isolate(self, items: Sequence[T], apply: Callable[[Sequence[T]], Awaitable[R]]) -> Isolated[T, R]:
+        """Apply items in the chunk's transaction, leaving out those that the database refuses; see `isolate`."""
+        return await isolate(self._session, self._database, items, apply)
+
+    async def lock_span(self, span: Span, *, keys_stay: bool) -> int:
+        """Lock the rows of a span that are meant, in key order; see `lock_span`."""
+        return await lock_span(self._session, span, keys_stay=keys_stay)
+
+    async def apply_span(
+        self, span: Span, apply: Callable[[ColumnElement[bool]], Awaitable[R]]
+    ) -> Isolated[KeyValues, R]:
+        """Apply a statement to the locked rows of a span; see `apply_span`."""
+        return await apply_span(self._session, self._database, span, apply)
+
+    async def note(self, text: str) -> None:
+        """Write down in the run's record what a person should know though the run goes on."""
+        await self._ledger.note(self._claimed.fence.run_id, text)

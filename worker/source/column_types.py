@@ -87,7 +87,7 @@ def annotation_of(column: Column[object], facts: ColumnFacts, field: FieldInfo |
         the one that the driver takes for it, or `object`, which admits anything, where that is not known either.
     """
     if field is None:
-        implied = _implied(column.type)
+        implied = implied_type(column.type)
         # A domain is no type that SQLAlchemy knows; what is beneath it, the catalogue says.
         known = isinstance(undecorated(column.type), JSON) or facts.array or implied is not object
         return implied if known else _DRIVER_TYPES.get(facts.driver_type, object)
@@ -145,12 +145,13 @@ def undecorated(type_: TypeEngine[object]) -> TypeEngine[object]:
     return type_
 
 
-def _implied(type_: TypeEngine[object]) -> object:
+def implied_type(type_: TypeEngine[object]) -> object:
+    """The Python type that a column's SQLAlchemy type implies; `object`, which admits anything, where there is none."""
     plain = undecorated(type_)
     if isinstance(plain, JSON):
         return object
     if isinstance(plain, ARRAY):
-        item: object = _implied(plain.item_type)
+        item: object = implied_type(plain.item_type)
         for _ in range(plain.dimensions or 1):
             item = GenericAlias(list, (operator.getitem(Optional, item),))
         return item

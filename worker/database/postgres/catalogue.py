@@ -46,6 +46,7 @@ WITH RECURSIVE layers AS (
 )
 SELECT attribute.attname AS name,
        relation.relkind = 'p' AS partitioned,
+       CASE WHEN relation.reltuples >= 0 THEN CAST(relation.reltuples AS bigint) END AS estimated_rows,
        format_type(layers.type, -1) AS type_name,
        format_type(layers.type, layers.typmod) AS full_type,
        NOT layers.not_null AS nullable,
@@ -130,6 +131,7 @@ async def read_table_facts(connection: AsyncConnection, table: Table) -> TableFa
         columns={row["name"]: _column_facts(row) for row in columns},
         unique_keys=tuple(UniqueKey(row["name"], tuple(row["columns"]), primary=row["primary"]) for row in keys),
         partitioned=columns[0]["partitioned"],
+        estimated_rows=columns[0]["estimated_rows"],
     )
 
 

@@ -20,7 +20,8 @@ _PROGRESS = (
     "p.wanted"
 )
 _RUN = (
-    "r.id, r.job, r.params, r.options, r.status, r.enqueued_ms, r.attempts, r.crashes, r.started_at, r.result, r.error"
+    "r.id, r.job, r.params, r.options, r.status, r.enqueued_ms, r.enqueued_by, r.attempts, r.crashes, r.started_at, "
+    "r.result, r.error"
 )
 
 _CLAIM = text(
@@ -225,6 +226,7 @@ def _claimed(row: Row[tuple[object, ...]]) -> Claimed:
         wanted=row.wanted,
         started_at=row.started_at,
         claimed_at=row.claimed_at,
+        enqueued_by=row.enqueued_by,
     )
 
 

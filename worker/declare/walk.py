@@ -1,0 +1,157 @@
+"""Walking a registered table by key, span by span: where the next span ends, and which rows lie in it.
+
+```sql
+SELECT k0, n FROM (SELECT id AS k0, row_number() OVER (ORDER BY id) AS n FROM t WHERE id > :after AND id <= :until
+                   ORDER BY id LIMIT :rows) AS span ORDER BY n DESC LIMIT 1
+```
+
+A span is so many rows in key order, whether they match what the job looks for or not. So a chunk stays short however
+few rows match, and what the job changes cannot move the walk. The walk's end is frozen when it starts: rows that are
+added behind it while it goes on are not chased.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Final
+
+from sqlalchemy import Column, ColumnElement, Select, Table, and_, func, literal, select, tuple_
+from sqlalchemy.sql.elements import Tuple
+
+from worker.core.cursor import Cursor, CursorError, read_key, write_key
+from worker.core.errors import RequestError
+from worker.core.table_facts import TableFacts
+
+KeyValues = tuple[object, ...]
+
+_POSITION: Final = "heavylift_position"
+
+
+@dataclass(frozen=True, slots=True)
+class Walk:
+    """A table and the unique, NOT NULL columns that order it.
+
+    Attributes:
+        table: the registered table.
+        key: the columns, in the order of their index.
+    """
+
+    table: Table
+    key: tuple[Column[object], ...]
+
+    def last(self) -> Select[KeyValues]:
+        """The statement that finds the last key of the table."""
+        return _select(self.key).order_by(*(column.desc() for column in self.key)).limit(1)
+
+    def keys(self) -> Select[KeyValues]:
+        """The statement for all keys, in order."""
+        return _select(self.key).order_by(*self.key)
+
+    def edge(self, after: KeyValues | None, until: KeyValues, rows: int) -> Select[KeyValues]:
+        """The statement that finds the end of the next span: its last key, then how many rows it has; or no row.
+
+        Args:
+            after: the last key that was dealt with; None for the beginning.
+            until: the last key of the walk.
+            rows: how many at most.
+        """
+        labelled = [column.label(f"k{at}") for at, column in enumerate(self.key)]
+        position = func.row_number().over(order_by=self.key).label(_POSITION)
+        inside = self.between(after, until)
+        span = select(*labelled, position).where(inside).order_by(*self.key).limit(rows).subquery("span")
+        return _select(tuple(span.c)).order_by(span.c[_POSITION].desc()).limit(1)
+
+    def between(self, after: KeyValues | None, upto: KeyValues) -> ColumnElement[bool]:
+        """Whether a row's key lies after one key, and not after another."""
+        upper = _ordered(self.key) <= _values(self.key, upto)
+        return upper if after is None else and_(_ordered(self.key) > _values(self.key, after), upper)
+
+    def within(self, first: KeyValues, last: KeyValues) -> ColumnElement[bool]:
+        """Whether a row's key is one of two keys, or lies between them."""
+        return and_(_ordered(self.key) >= _values(self.key, first), _ordered(self.key) <= _values(self.key, last))
+
+
+@dataclass(frozen=True, slots=True)
+class Span:
+    """One chunk of a walk over a table.
+
+    Attributes:
+        walk: the walk.
+        condition: whether a row lies in this span and is meant: the span's bounds, and the job's own condition.
+        matching: the job's own condition alone.
+        rows: how many rows the span has, meant or not; at least 1.
+        number: 1 for the run's first chunk.
+        keep: what the job wants to find in `ctx.kept` when the run goes on; saved with the cursor when the chunk
+            commits. JSON-safe; starts as what the chunk before had.
+    """
+
+    walk: Walk
+    condition: ColumnElement[bool]
+    matching: ColumnElement[bool]
+    rows: int
+    number: int
+    keep: dict[str, object] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class WalkCursor:
+    """Where a walk stands.
+
+    Attributes:
+        after: the last key that was dealt with; None at the beginning.
+        until: the last key of the walk; None before the first look at the table.
+        keep: the job's own.
+    """
+
+    after: KeyValues | None
+    until: KeyValues | None
+    keep: dict[str, object]
+
+    @classmethod
+    def parse(cls, cursor: Cursor | None) -> "WalkCursor":
+        """A cursor out of its JSON form.
+
+        Raises:
+            CursorError: it is not one of a walk.
+        """
+        if cursor is None:
+            return cls(None, None, {})
+        keep = cursor.get("keep", {})
+        if not isinstance(keep, dict) or "until" not in cursor:
+            raise CursorError(f"The saved cursor {cursor!r} is not one of a walk over a table; start a new run")
+        after = cursor.get("after")
+        return cls(None if after is None else read_key(after), read_key(cursor["until"]), keep)
+
+    def dump(self) -> Cursor:
+        """The JSON form."""
+        written = {"after": self.after, "until": self.until}
+        return {name: write_key(key) for name, key in written.items() if key is not None} | {"keep": self.keep}
+
+
+def primary_walk(table: Table, facts: TableFacts) -> Walk:
+    """The walk of a table by its primary key.
+
+    Raises:
+        RequestError: it has none, so it cannot be walked in bounded chunks.
+    """
+    primary = next((key for key in facts.unique_keys if key.primary), None)
+    if primary is None:
+        raise RequestError(
+            f"Table {table.fullname!r} has no primary key, so it cannot be walked in chunks. Add one, for example "
+            f"ALTER TABLE {table.fullname} ADD COLUMN id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY"
+        )
+    return Walk(table, tuple(table.columns[name] for name in primary.columns))
+
+
+def _select(columns: Sequence[ColumnElement[object]]) -> Select[KeyValues]:
+    # how many columns there are is not known to a type checker
+    return select(*columns)  # type: ignore[return-value]
+
+
+def _ordered(key: Sequence[Column[object]]) -> ColumnElement[object] | Tuple:
+    return key[0] if len(key) == 1 else tuple_(*key)
+
+
+def _values(key: Sequence[Column[object]], values: KeyValues) -> ColumnElement[object] | Tuple:
+    # each value is bound as its own column's type: a guess from the Python value may be narrower, or of another order
+    typed = [literal(value, column.type) for column, value in zip(key, values, strict=True)]
+    return typed[0] if len(typed) == 1 else tuple_(*typed)
