@@ -1,5 +1,6 @@
 """The jobs that ship, one file a family. A worker finds them by the setting WORKER_JOBS, as it finds a user's own."""
 
 from jobs.bulk_upsert import bulk_upsert
+from jobs.cleanup import cleanup
 
-__all__ = ["bulk_upsert"]
+__all__ = ["bulk_upsert", "cleanup"]

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from worker.core.settings import Settings, load_settings
     from worker.core.table_facts import ColumnFacts, TableFacts, UniqueKey
     from worker.core.where import Condition, parse_where
-    from worker.declare.context import Chunk, JobContext, Upsert
+    from worker.declare.context import Chunk, JobContext, LedgerPage, Upsert
     from worker.declare.registry import REGISTRY, Registry, job
     from worker.declare.tables import RegisteredTable, Tables
     from worker.declare.walk import Span, Walk, primary_walk
@@ -81,6 +81,7 @@ _HOMES: dict[str, tuple[str, ...]] = {
     "worker.declare.context": (
         "Chunk",
         "JobContext",
+        "LedgerPage",
         "Upsert",
     ),
     "worker.declare.registry": (
@@ -145,6 +146,7 @@ __all__ = [
     "InvalidRowError",
     "Isolated",
     "JobContext",
+    "LedgerPage",
     "MergeCounts",
     "ParametersError",
     "Portion",

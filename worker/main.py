@@ -8,6 +8,7 @@ import os
 import socket
 import sys
 from dataclasses import dataclass
+from functools import partial
 from importlib import import_module
 from typing import Any
 
@@ -20,9 +21,11 @@ from worker.core.settings import Settings, load_settings
 from worker.database.engine import open_database
 from worker.database.ledger import Ledger
 from worker.database.migrate import check_version
+from worker.database.reflect import complete_tables
 from worker.declare.registry import REGISTRY, Registry
 from worker.declare.tables import Tables, find_tables
 from worker.queue.functions import make_function
+from worker.queue.holdings import held_runs
 from worker.queue.lease_worker import LeaseWorker
 from worker.queue.redis_settings import open_redis, redis_settings
 from worker.queue.wire import Codec, make_deserializer, make_serializer
@@ -86,6 +89,7 @@ def worker_options(settings: Settings, stop: StopSignal) -> dict[str, Any]:
         try:
             await database.check()
             await check_version(database)
+            tables = await complete_tables(database, declared.tables, settings)
         except BaseException:
             await database.dispose()
             raise
@@ -97,12 +101,13 @@ def worker_options(settings: Settings, stop: StopSignal) -> dict[str, Any]:
         ctx[RUNNER] = Runner(
             Ledger(database, settings, name),
             declared.registry,
-            declared.tables,
+            tables,
             settings,
             stop,
             SystemClock(),
             emit,
             log,
+            partial(held_runs, ctx["redis"]),
         )
         log.info("worker_started", worker=name, jobs=sorted(declared.registry.specs), queue=settings.queue)
 

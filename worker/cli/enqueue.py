@@ -81,7 +81,7 @@ def enqueue(order: Order) -> None:
 async def _enqueue(order: Order, settings: Settings) -> RunRecord:
     declared = load_declared(settings)
     # without any model configured here, the worker may well know the table
-    tables = declared.tables if settings.models else None
+    tables = declared.tables if settings.models or settings.reflect else None
     async with connect(settings, declared.registry, tables) as client:
         record = await client.enqueue(
             order.job, order.params, run_id=order.run_id, delay=order.delay, options=order.options

@@ -27,6 +27,7 @@ from worker.database.ledger import Ledger
 from worker.database.migrate import check_version
 from worker.database.quarantine import QuarantinedRow, read_quarantine
 from worker.database.records import RunPage, RunRecord, read_runs
+from worker.database.reflect import complete_tables
 from worker.declare.registry import Registry
 from worker.declare.tables import Tables
 from worker.queue.deliver import deliver, encode_delivery
@@ -176,7 +177,7 @@ async def open_client(
     Args:
         settings: DATABASE_URL, REDIS_URL, the queue and the bounds.
         registry: the jobs that may be enqueued.
-        tables: the tables known here, to refuse unknown ones at once; None leaves that to the worker.
+        tables: the models' tables known here, to refuse unknown ones at once; None leaves that to the worker.
         redis: whether to connect to Redis; False for a client that only looks.
 
     Raises:
@@ -190,7 +191,8 @@ async def open_client(
         await check_version(database)
         pool = await open_redis(settings) if redis else None
         try:
-            yield Client(settings, database, Ledger(database, settings, "client"), pool, registry, tables)
+            known = None if tables is None else await complete_tables(database, tables, settings)
+            yield Client(settings, database, Ledger(database, settings, "client"), pool, registry, known)
         finally:
             if pool is not None:
                 await pool.aclose(close_connection_pool=True)

@@ -156,7 +156,8 @@ class UnknownTableError(RequestError):
     def __init__(self, name: str, existing: Iterable[str]) -> None:
         super().__init__(
             f"No table {name!r} is registered. {choices(name, existing)} "
-            "Register a table by naming its model's module, for example WORKER_MODELS=myapp.models"
+            "Register a table by naming its model's module, for example WORKER_MODELS=myapp.models, or one without a "
+            "model by its own name, for example WORKER_REFLECT=public.orders"
         )
 
 

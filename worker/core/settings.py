@@ -21,6 +21,12 @@ Folders = Annotated[tuple[Path, ...], NoDecode]
 
 MIB = 1024 * 1024
 
+OPERATIONS = ("read", "upsert", "update", "delete")
+"""What WORKER_ALLOW may grant on a table, beside transfers."""
+
+TRANSFER = "transfer:"
+"""How a grant of transfers begins: the name of the money column follows."""
+
 
 class Settings(BaseSettings):
     """One worker's, client's or command's settings. Frozen; passed in, never a global.
@@ -96,10 +102,19 @@ class Settings(BaseSettings):
         10, ge=1, description="deaths of a worker in a row, without a chunk between, that fail a run", examples=["10"]
     )
 
+    keep_runs_days: float = Field(
+        30.0, gt=0, description="how long the job cleanup leaves finished runs in the ledger", examples=["30"]
+    )
+    keep_quarantine_days: float = Field(
+        90.0, gt=0, description="how long the job cleanup leaves refused rows in quarantine", examples=["90"]
+    )
+
     models: Names = Field((), description="modules whose SQLModel tables payloads may name", examples=["myapp.models"])
     jobs: Names = Field(("jobs",), description="modules that declare jobs", examples=["jobs,myapp.jobs"])
     reflect: Names = Field(
-        (), description="existing tables without a model (not read yet)", examples=["public.orders,public.items"]
+        (),
+        description="existing tables without a model, read when a process starts",
+        examples=["public.orders,public.items"],
     )
     allow: dict[str, tuple[str, ...]] = Field(
         default_factory=dict,
@@ -141,6 +156,19 @@ class Settings(BaseSettings):
     @classmethod
     def _split_names(cls, value: object) -> object:
         return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
+
+    @field_validator("allow")
+    @classmethod
+    def _check_operations(cls, value: dict[str, tuple[str, ...]]) -> dict[str, tuple[str, ...]]:
+        for table, operations in value.items():
+            for operation in operations:
+                column = operation.removeprefix(TRANSFER) if operation.startswith(TRANSFER) else ""
+                if operation not in OPERATIONS and not column:
+                    raise ValueError(
+                        f"table {table!r}: no operation is called {operation!r}; there are {', '.join(OPERATIONS)} and "
+                        f"{TRANSFER}<money column>"
+                    )
+        return value
 
     @field_validator("data_dirs", "output_dirs", mode="before")
     @classmethod

@@ -48,12 +48,12 @@ class RunRecord(BaseModel):
     fence: int
     worker: str | None
     enqueued_at: datetime
-    enqueued_by: str | None
+    enqueued_by: str | None = None
     started_at: datetime | None
     finished_at: datetime | None
     waiting_for: str | None
-    chunk_rows: int
-    notes: list[str]
+    chunk_rows: int = 0
+    notes: list[str] = []
 
 
 class RunPage(BaseModel):

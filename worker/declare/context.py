@@ -3,7 +3,7 @@
 Owns the surface that users' jobs see. Refuses to implement it: the run layer hands in a `ChunkDriver`.
 """
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Generic, Protocol, TypeVar
@@ -76,6 +76,37 @@ class Upsert(Protocol):
         ...
 
 
+class LedgerPage(Protocol):
+    """Some old rows of the ledger, locked in the run's transaction."""
+
+    @property
+    def seen(self) -> int:
+        """How many were looked at; 0 means that nothing is left."""
+        ...
+
+    @property
+    def after(self) -> dict[str, object]:
+        """Where the next page starts; JSON-safe."""
+        ...
+
+    @property
+    def forget(self) -> Callable[[], Awaitable[int]]:
+        """Deletes those that may go, and returns how many."""
+        ...
+
+
+class LedgerUpkeep(Protocol):
+    """The ledger's own housekeeping, a page at a time."""
+
+    async def old_refused_rows(self, before: datetime, after: Mapping[str, object], rows: int) -> LedgerPage:
+        """A page of the refused rows that were put aside before a moment."""
+        ...
+
+    async def old_runs(self, before: datetime, after: Mapping[str, object], rows: int) -> LedgerPage:
+        """A page of the runs that ended before a moment and have no refused row left."""
+        ...
+
+
 class Tools(Protocol):
     """What the shipped jobs are made of; the run layer's part of a context."""
 
@@ -91,6 +122,11 @@ class Tools(Protocol):
 
     async def quarantine(self, rows: Sequence[RefusedRow]) -> None:
         """Put refused rows aside in the chunk's transaction."""
+        ...
+
+    @property
+    def upkeep(self) -> LedgerUpkeep:
+        """The ledger's own housekeeping."""
         ...
 
     async def execute(self, statement: Executable) -> CursorResult[tuple[object, ...]]:

@@ -3,14 +3,14 @@
 Owns which tables exist to a payload and what may be done to them. Refuses to look into a database.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from importlib import import_module
 
 from sqlalchemy import Table
 from sqlmodel import SQLModel
 
-from worker.core.errors import DeclarationError, NotAllowedError, SettingsError, UnknownTableError
+from worker.core.errors import DeclarationError, NotAllowedError, SettingsError, UnknownTableError, choices
 
 LEDGER_PREFIX = "heavylift_"
 
@@ -45,6 +45,23 @@ class Tables:
     def __iter__(self) -> Iterator[RegisteredTable]:
         return iter(self._tables.values())
 
+    def with_more(self, found: Iterable[RegisteredTable]) -> "Tables":
+        """These tables and some more, under the same grants."""
+        return Tables({**self._tables, **{table.name: table for table in found}}, self._allow)
+
+    def check_allowed_names(self) -> None:
+        """See that what is granted is granted on tables that exist.
+
+        Raises:
+            SettingsError: WORKER_ALLOW names a table that is not registered: a limit on a misspelt name limits nothing.
+        """
+        for name in self._allow:
+            if name not in self._tables:
+                raise SettingsError(
+                    f"WORKER_ALLOW names table {name!r}, which is not registered. {choices(name, self._tables)} "
+                    "Tables are registered by WORKER_MODELS and WORKER_REFLECT"
+                )
+
     def get(self, name: str) -> RegisteredTable:
         """The table of that name.
 
@@ -76,6 +93,20 @@ class Tables:
         return found
 
 
+def check_name(name: str, claimant: str) -> None:
+    """See that a table is not one of the ledger's own.
+
+    Args:
+        name: the table's, without its schema.
+        claimant: who registers it, for the message: the beginning of a sentence.
+
+    Raises:
+        DeclarationError: it is.
+    """
+    if name.startswith(LEDGER_PREFIX):
+        raise DeclarationError(f"{claimant}: names with {LEDGER_PREFIX!r} are the ledger's own")
+
+
 def find_tables(modules: tuple[str, ...], allow: Mapping[str, tuple[str, ...]]) -> Tables:
     """Import modules and register every SQLModel table class that they hold.
 
@@ -92,10 +123,7 @@ def find_tables(modules: tuple[str, ...], allow: Mapping[str, tuple[str, ...]]) 
         for model in _models_of(module):
             table: Table = model.__table__  # type: ignore[attr-defined]  # SQLModel sets it on table classes
             name = table.fullname
-            if table.name.startswith(LEDGER_PREFIX):
-                raise DeclarationError(
-                    f"{model.__name__} claims {name!r}: names with {LEDGER_PREFIX!r} are the ledger's own"
-                )
+            check_name(table.name, f"{model.__name__} claims {name!r}")
             if name in found and found[name].model is not model:
                 raise DeclarationError(f"Two models claim table {name!r}: {found[name].model} and {model}")
             found[name] = RegisteredTable(name, table, model)

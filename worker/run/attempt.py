@@ -24,6 +24,7 @@ from worker.declare.tables import Tables
 from worker.run.chunks import ChunkLoop
 from worker.run.job_tools import JobTools
 from worker.run.stop_signal import StopSignal
+from worker.run.upkeep import HeldRuns
 
 
 class Attempt:
@@ -44,6 +45,7 @@ class Attempt:
         clock: Clock,
         emit: Listener,
         log: FilteringBoundLogger,
+        held_runs: HeldRuns | None = None,
     ) -> None:
         self.claimed = claimed
         self.committed = 0
@@ -54,6 +56,7 @@ class Attempt:
         self._clock = clock
         self._emit = emit
         self._log = log
+        self._held_runs = held_runs
 
     async def settle(self, *, smaller: bool, reconnect: bool) -> Outcome | None:
         """After a trouble: claim the run anew, which also tells what became of a COMMIT whose reply was lost.
@@ -112,7 +115,7 @@ class Attempt:
                 tables=self._tables,
                 clock=self._clock,
                 driver=loop,
-                tools=JobTools(self._ledger, session, claimed),
+                tools=JobTools(self._ledger, session, claimed, self._held_runs),
             )
             result = await self._call(spec, context, {name: getattr(parameters, name) for name in spec.names})
             outcome = Succeeded(spec.serialise_result(result))

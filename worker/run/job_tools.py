@@ -18,10 +18,11 @@ from worker.database.dialect import Merge
 from worker.database.ledger import Ledger
 from worker.database.quarantine import put_aside
 from worker.database.session import RunSession
-from worker.declare.context import Upsert
+from worker.declare.context import LedgerUpkeep, Upsert
 from worker.declare.walk import KeyValues, Span
 from worker.run.isolate import isolate
 from worker.run.span_work import apply_span, lock_span
+from worker.run.upkeep import HeldRuns, Upkeep
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -50,13 +51,17 @@ class JobTools:
         ledger: of the worker's database.
         session: the run's.
         claimed: the run.
+        held_runs: asks the queue which runs it knows; None where there is no queue to ask.
     """
 
-    def __init__(self, ledger: Ledger, session: RunSession, claimed: Claimed) -> None:
+    def __init__(
+        self, ledger: Ledger, session: RunSession, claimed: Claimed, held_runs: HeldRuns | None = None
+    ) -> None:
         self._ledger = ledger
         self._database = ledger.database
         self._session = session
         self._claimed = claimed
+        self.upkeep: LedgerUpkeep = Upkeep(session, claimed.fence.run_id, held_runs)
 
     async def table_facts(self, table: Table) -> TableFacts:
         """The table as the database declares it.

@@ -23,6 +23,7 @@ from worker.declare.tables import Tables
 from worker.run.attempt import Attempt, stored_outcome
 from worker.run.persist import Persister
 from worker.run.stop_signal import StopSignal
+from worker.run.upkeep import HeldRuns
 
 SMALLER_AFTER = frozenset({ErrorKind.OVERLOAD, ErrorKind.CONTENTION})
 """Troubles that a smaller chunk meets less often."""
@@ -50,6 +51,7 @@ class Runner:
         clock: time and chance.
         emit: told of what happens.
         log: what jobs' own loggers are bound to.
+        held_runs: asks the queue which runs it knows; None where there is no queue to ask.
     """
 
     ledger: Ledger
@@ -60,6 +62,7 @@ class Runner:
     clock: Clock
     emit: Listener
     log: FilteringBoundLogger
+    held_runs: HeldRuns | None = None
 
     async def run(self, delivery: Delivery) -> Outcome:
         """One attempt of a delivered run.
@@ -79,7 +82,9 @@ class Runner:
         began = self.clock.monotonic_ms()
         fence = claimed.fence
         self.emit(RunClaimed(fence.run_id, claimed.job, fence.number, claimed.progress.chunk, claimed.crashes))
-        attempt = Attempt(claimed, self.ledger, self.tables, self.settings, self.stop, self.clock, self.emit, self.log)
+        attempt = Attempt(
+            claimed, self.ledger, self.tables, self.settings, self.stop, self.clock, self.emit, self.log, self.held_runs
+        )
         outcome = await self._run_to_outcome(attempt)
         persister = Persister(self.ledger, self.clock, self.stop, self.emit)
         # a cancelled task still writes down how its attempt ended: the run must not look like a crash
