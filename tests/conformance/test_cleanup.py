@@ -7,7 +7,7 @@ from functools import partial
 
 import pytest
 from arq.connections import ArqRedis
-from sqlalchemy import insert, select
+from sqlalchemy import func, insert, select
 
 from tests.conftest import MakeRunner
 from worker.core.outcomes import Failed, Interrupted, Outcome, Succeeded
@@ -73,9 +73,8 @@ async def test_each_thing_has_its_period(make_runner: MakeRunner, database: Data
     assert outcome == Succeeded({"quarantine": 3, "runs": 2})
     assert await left(database) == {"young", "waiting", "kept for its rows"}
     async with database.engine.connect() as connection:
-        assert (
-            await connection.execute(text("SELECT count(*) FROM heavylift_attempts WHERE run_id = 'old'"))
-        ).scalar() == 0
+        attempts = await connection.execute(select(func.count()).where(ATTEMPTS.c.run_id == "old"))
+        assert attempts.scalar() == 0
 
 
 @pytest.mark.parametrize("key", ["arq:job:", "arq:in-progress:", "arq:result:", None])
