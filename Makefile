@@ -7,6 +7,8 @@ SHELL := /bin/sh
 # The interpreter that .venv is made from; empty looks for one.
 PYTHON ?=
 PYTEST_ARGS ?=
+# Each process has servers of its own; more than four would start more of them than they save time.
+PARALLEL ?= -n auto --maxprocesses 4 --dist worksteal
 BENCHMARKS ?= $(sort $(wildcard benchmarks/[a-z]*.py))
 
 VENV := .venv
@@ -32,7 +34,7 @@ demo: $(EDITABLE) $(DEMO_DATA) ## upsert 336,776 real flights on embedded server
 
 .PHONY: test
 test: $(EDITABLE) ## run every test: unit, integration, interruption, documentation (PYTEST_ARGS='-k name')
-	$(BIN)/python -m pytest $(PYTEST_ARGS)
+	$(BIN)/python -m pytest $(PARALLEL) $(PYTEST_ARGS)
 
 .PHONY: check
 check: lint types imports test endurance ## what CI runs: lint, types, import rules, tests, endurance

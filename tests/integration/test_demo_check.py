@@ -28,10 +28,11 @@ def record(counters: dict[str, int], status: Status = Status.SUCCEEDED) -> RunRe
     return RunRecord.model_validate(
         {
             **dict.fromkeys(RunRecord.model_fields),
-            **dict.fromkeys(("done", "attempts", "interruptions", "crashes", "fence"), 1),
+            **dict.fromkeys(("done", "attempts", "interruptions", "crashes", "fence", "chunk_rows"), 1),
             "id": "a-run",
             "job": "bulk_upsert",
             "params": {},
+            "notes": [],
             "enqueued_at": datetime.now(UTC),
             "status": status,
             "counters": counters,

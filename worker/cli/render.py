@@ -87,6 +87,8 @@ def print_run(record: RunRecord, now: datetime) -> None:
         if value:
             style = STYLES[record.status] if name == "status" else ""
             console.print(Text.assemble((f"{name:<14}", "bold"), (value, style)), soft_wrap=True)
+    for note in record.notes:
+        console.print(Text.assemble(("note          ", "bold"), one_line(note)), soft_wrap=True)
     for hint in _hints(record):
         console.print(Text.assemble(("next          ", "bold"), hint), soft_wrap=True)
     if record.error is not None and record.error.traceback:
@@ -98,6 +100,7 @@ def _fields(record: RunRecord, now: datetime) -> list[tuple[str, str]]:
     codes = [] if error is None else [f"SQLSTATE {error.sqlstate}"] * bool(error.sqlstate)
     if error is not None and error.constraint:
         codes.append(f"constraint {error.constraint}")
+    by = f" by {one_line(record.enqueued_by)}" if record.enqueued_by else ""
     return [
         ("id", one_line(record.id)),
         ("job", one_line(record.job)),
@@ -110,9 +113,13 @@ def _fields(record: RunRecord, now: datetime) -> list[tuple[str, str]]:
         ("error codes", one_line(", ".join(codes))),
         ("params", _json(record.params)),
         ("cursor", "" if record.cursor is None else _json(record.cursor)),
+        ("next chunk", f"{record.chunk_rows:,} rows" if record.chunk_rows and not record.status.finished else ""),
         ("attempts", f"{record.attempts}, interruptions {record.interruptions}, crashes {record.crashes}"),
         ("worker", f"{one_line(record.worker)}, fence {record.fence}" if record.worker else ""),
-        ("enqueued", moment(record.enqueued_at)),
+        (
+            "enqueued",
+            moment(record.enqueued_at) + (f" by {one_line(record.enqueued_by)}" if record.enqueued_by else ""),
+        ),
         ("started", moment(record.started_at)),
         ("finished", moment(record.finished_at)),
         ("took", "" if taken is None else duration(taken)),

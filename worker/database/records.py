@@ -48,10 +48,10 @@ class RunRecord(BaseModel):
     fence: int
     worker: str | None
     enqueued_at: datetime
-    enqueued_by: str | None = None
     started_at: datetime | None
     finished_at: datetime | None
     waiting_for: str | None
+    enqueued_by: str | None = None
     chunk_rows: int = 0
     notes: list[str] = []
 
