@@ -116,10 +116,7 @@ def _fields(record: RunRecord, now: datetime) -> list[tuple[str, str]]:
         ("next chunk", f"{record.chunk_rows:,} rows" if record.chunk_rows and not record.status.finished else ""),
         ("attempts", f"{record.attempts}, interruptions {record.interruptions}, crashes {record.crashes}"),
         ("worker", f"{one_line(record.worker)}, fence {record.fence}" if record.worker else ""),
-        (
-            "enqueued",
-            moment(record.enqueued_at) + (f" by {one_line(record.enqueued_by)}" if record.enqueued_by else ""),
-        ),
+        ("enqueued", moment(record.enqueued_at) + by),
         ("started", moment(record.started_at)),
         ("finished", moment(record.finished_at)),
         ("took", "" if taken is None else duration(taken)),
