@@ -1,15 +1,26 @@
-"""Tallies to be moved exactly once."""
+"""Tallies to be moved exactly once, and a forge of the workers that move them."""
 
-from collections.abc import Awaitable, Callable
+import os
+from collections.abc import Awaitable, Callable, Iterator
 
 import pytest
 from sqlalchemy import text
 
+from tests.conftest import JOBS, MODELS, ROOT
+from tests.support.forge import Forge
 from worker.core.settings import Settings
 from worker.database.engine import Database
 
 TALLIES = 30
 Values = Callable[[], Awaitable[list[int]]]
+
+
+@pytest.fixture(scope="session")
+def forge(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Forge]:
+    """Forks worker processes; it has imported what they would."""
+    modules = (*MODELS.split(","), *JOBS.split(","))
+    with Forge(tmp_path_factory.mktemp("forge"), {**os.environ, "PYTHONPATH": str(ROOT)}, modules) as started:
+        yield started
 
 
 @pytest.fixture
