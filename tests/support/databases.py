@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from importlib.util import find_spec
 from pathlib import Path
 from uuid import uuid4
@@ -60,6 +60,13 @@ async def fresh_database(server_url: str, template: str = TEMPLATE) -> AsyncIter
         yield driver_url(server_url, name)
     finally:
         await _execute(server_url, f"DROP DATABASE {name} WITH (FORCE)")
+
+
+def copy_of(url: str) -> AbstractAsyncContextManager[str]:
+    """The URL of a new copy of a database that nobody is connected to, dropped at the end."""
+    database = make_url(url).database
+    assert database is not None
+    return fresh_database(url, database)
 
 
 async def _execute(server_url: str, statement: str) -> None:

@@ -1,11 +1,13 @@
-"""Jobs of the tests: one whose parameter picks its ending, and one that shows anything done twice."""
+"""Jobs of the tests: one whose parameter picks its ending, one that shows anything done twice, two that are broken."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Literal
 
-from sqlmodel import select
+from sqlalchemy import Update, update
+from sqlalchemy.ext.asyncio import create_async_engine
+from sqlmodel import col, select
 
 from tests.support.shop_models import Tally
 from worker import Cancel, JobContext, Retry, Snooze, job
@@ -45,3 +47,30 @@ async def add_one(ctx: JobContext, pause_s: float = 0.0) -> int:
             tally.value += 1
         await asyncio.sleep(pause_s)
     return ctx.progress.done
+
+
+@job
+async def add_one_apart(ctx: JobContext) -> int:
+    """Broken on purpose: what a chunk does commits apart from the cursor, so that a kill between them does it twice."""
+    assert ctx.settings.database_url is not None
+    engine = create_async_engine(ctx.settings.database_url.get_secret_value())
+    async for chunk in ctx.chunks(select(Tally), key=Tally.id, lock=False):
+        async with engine.begin() as connection:
+            await connection.execute(_one_more([tally.id for tally in chunk.rows]))
+    await engine.dispose()
+    return ctx.progress.done
+
+
+@job
+async def add_one_late(ctx: JobContext) -> int:
+    """Broken on purpose: what a chunk does commits with the next one's cursor, so that a kill between loses it."""
+    late: list[int] = []
+    async for chunk in ctx.chunks(select(Tally), key=Tally.id):
+        await ctx.session.exec(_one_more(late))
+        late = [tally.id for tally in chunk.rows]
+    await ctx.session.exec(_one_more(late))
+    return ctx.progress.done
+
+
+def _one_more(ids: Sequence[int]) -> Update:
+    return update(Tally).where(col(Tally.id).in_(ids)).values(value=Tally.value + 1)

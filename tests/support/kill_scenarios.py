@@ -1,0 +1,89 @@
+"""The runs that are killed: one a job, or a way of using it. To put a job under the kills, add it to `SCENARIOS`."""
+
+import csv
+from pathlib import Path
+
+from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from tests.support.killed_runs import KillScenario
+from worker.database.tables import RUNS
+
+ITEMS = 600
+TALLIES = 500
+OLD_RUNS = 300
+OF_ONE_RUN = frozenset({"enqueued_ms", "enqueued_at", "started_at", "finished_at", "worker", "crashes"})
+"""Columns of the ledger's runs that no two runs share."""
+
+
+async def make_tallies(connection: AsyncConnection, _: Path) -> None:
+    """Tallies, all 0."""
+    await connection.execute(
+        text("INSERT INTO tally (id, value) SELECT n, 0 FROM generate_series(1, :most) AS n"), {"most": TALLIES}
+    )
+
+
+async def make_items(connection: AsyncConnection, folder: Path) -> None:
+    """A file of items of which some exist, as they are or otherwise, and some are refused."""
+    await connection.execute(
+        text(
+            "INSERT INTO item (sku, name, quantity, price)"
+            " SELECT 'S' || n, 'item ' || n, CASE WHEN n % 2 = 0 THEN n ELSE 0 END, 0.25"
+            " FROM generate_series(0, :most, 3) AS n"
+        ),
+        {"most": ITEMS},
+    )
+    with (folder / "items.csv").open("w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(["sku", "name", "quantity", "price"])
+        for number in range(ITEMS):
+            quantity = "many" if number % 17 == 0 else number
+            writer.writerow([f"S{number}", f"item {number}", quantity, "0.25"])
+
+
+async def make_old_runs(connection: AsyncConnection, _: Path) -> None:
+    """Finished runs a year old, every third with a refused row, and as many of yesterday."""
+    await connection.execute(
+        text(
+            "INSERT INTO heavylift_runs"
+            " (id, job, queue, params, options, status, enqueued_ms, enqueued_at, finished_at)"
+            " SELECT format('%s-%s', age, n), 'add_one', 'arq:queue', '{}', '{}', 'succeeded', n, day, day"
+            " FROM (VALUES ('old', now() - interval '1 year'), ('young', now() - interval '1 day')) AS ages (age, day),"
+            " generate_series(1, :runs) AS n"
+        ),
+        {"runs": OLD_RUNS},
+    )
+    await connection.execute(
+        text(
+            "INSERT INTO heavylift_quarantine (run_id, chunk, position, reason, payload, created_at)"
+            " SELECT id, 1, enqueued_ms, 'odd', '{}', finished_at FROM heavylift_runs WHERE enqueued_ms % 3 = 0"
+        )
+    )
+
+
+def of_tallies(job: str) -> KillScenario:
+    """A run of a job that adds one to every tally."""
+    return KillScenario(name=job, job=job, prepare=make_tallies, params=lambda _: {})
+
+
+SCENARIOS = (
+    of_tallies("add_one"),
+    KillScenario(
+        name="bulk_upsert",
+        job="bulk_upsert",
+        prepare=make_items,
+        params=lambda folder: {"table": "item", "source": {"uri": (folder / "items.csv").as_uri()}},
+    ),
+    KillScenario(
+        name="cleanup",
+        job="cleanup",
+        prepare=make_old_runs,
+        params=lambda _: {},
+        audit=(RUNS.name,),
+        left_out={RUNS.name: OF_ONE_RUN},
+    ),
+)
+"""Runs that kills must not harm."""
+
+BROKEN = (of_tallies("add_one_apart"), of_tallies("add_one_late"))
+"""Runs that kills do harm: if they are not caught, nothing is."""

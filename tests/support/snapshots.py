@@ -1,0 +1,109 @@
+"""What a run has left behind, as values that can be compared: tables, its record, refused rows, files.
+
+Owns what counts in a comparison. Leaves out what no two runs share: moments, fences, workers, generated numbers.
+"""
+
+import gzip
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Self
+
+from sqlalchemy import Connection, MetaData, Table, inspect, select
+
+from worker import Client
+from worker.database.tables import QUARANTINE
+from worker.declare.tables import LEDGER_PREFIX
+
+Rows = list[tuple[object, ...]]
+ReadFiles = Callable[[Path], Mapping[str, object]]
+
+QUARANTINED = ("chunk", "position", "reason", "sqlstate", "constraint_name", "payload")
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """The effects of one run.
+
+    Attributes:
+        record: how it ended and what it counted.
+        tables: the rows of every table outside of the ledger, and of those of the ledger that were asked for.
+        quarantine: the rows that it refused.
+        files: what it wrote, by name.
+    """
+
+    record: Mapping[str, object]
+    tables: Mapping[str, Rows]
+    quarantine: Rows
+    files: Mapping[str, object]
+
+    def facts(self) -> Counter[str]:
+        """Everything that it holds, a line each, and how often."""
+        rows = [(table, row) for table, found in self.tables.items() for row in found]
+        refused = [("quarantine", row) for row in self.quarantine]
+        return Counter(
+            f"{name}: {value!r}" for name, value in [*self.record.items(), *rows, *refused, *self.files.items()]
+        )
+
+    def differences(self, other: Self) -> list[str]:
+        """What this one holds and the other does not, after a +, and the other way round, after a -."""
+        mine, others = self.facts(), other.facts()
+        return [f"+ {fact}" for fact in (mine - others).elements()] + [
+            f"- {fact}" for fact in (others - mine).elements()
+        ]
+
+
+def read_files(folder: Path) -> dict[str, object]:
+    """Every file below a folder by its name, unpacked where it is packed."""
+    return {
+        str(path.relative_to(folder)): gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
+        for path in sorted(folder.rglob("*"))
+        if path.is_file()
+    }
+
+
+async def take_snapshot(
+    client: Client,
+    run_id: str,
+    *,
+    audit: tuple[str, ...],
+    left_out: Mapping[str, frozenset[str]],
+    files: Mapping[str, object],
+) -> Snapshot:
+    """Read what a run has left behind.
+
+    Args:
+        client: of the run's database.
+        run_id: the run.
+        audit: tables of the ledger that belong to the run's effects.
+        left_out: by table, the columns that no two runs share.
+        files: what it wrote, as read by the caller.
+    """
+    record = await client.get(run_id)
+    async with client.database.engine.connect() as connection:
+        tables = await connection.run_sync(_read_tables, audit, left_out)
+        refused = await connection.execute(select(*(QUARANTINE.c[name] for name in QUARANTINED)))
+        return Snapshot(
+            record=record.model_dump(include={"status", "result", "error", "counters", "done", "total", "attempts"}),
+            tables=tables,
+            quarantine=_sorted(refused),
+            files=files,
+        )
+
+
+def _read_tables(
+    connection: Connection, audit: tuple[str, ...], left_out: Mapping[str, frozenset[str]]
+) -> dict[str, Rows]:
+    names = [name for name in inspect(connection).get_table_names() if not name.startswith(LEDGER_PREFIX)]
+    found = {}
+    for name in sorted([*names, *audit]):
+        table = Table(name, MetaData(), autoload_with=connection)
+        columns = [column for column in table.columns if column.name not in left_out.get(name, ())]
+        found[name] = _sorted(connection.execute(select(*columns)))
+    return found
+
+
+def _sorted(rows: Iterable[Sequence[object]]) -> Rows:
+    # what a row holds need not be comparable: a None, or JSON
+    return sorted((tuple(row) for row in rows), key=repr)
