@@ -57,7 +57,7 @@ chaos: $(EDITABLE) ## only the tests that kill, stop and restart real processes
 	$(BIN)/python -m pytest -m chaos $(PYTEST_ARGS)
 
 .PHONY: endurance
-endurance: $(EDITABLE) ## what takes minutes: twenty kills of one run, two million rows in flat memory
+endurance: $(EDITABLE) ## what takes minutes: twenty kills of one long run, millions of rows in flat memory
 	$(BIN)/python -m pytest -m endurance -s tests/endurance
 
 .PHONY: bench

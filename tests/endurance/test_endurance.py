@@ -1,19 +1,20 @@
-"""What takes minutes: twenty kills of one long run, and two million rows in flat memory. Run by `make endurance`."""
+"""What takes minutes: twenty kills of one long run, and millions of rows in flat memory. Run by `make endurance`."""
 
 import asyncio
-import csv
 import os
 import random
 import subprocess
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
+from operator import attrgetter
 from pathlib import Path
 
 import pytest
 from redis.asyncio import Redis
 from sqlalchemy import text
 
+from tests.support.memory_cases import CASES, write_items
+from tests.support.peak_memory import MemoryCase, peak_memory_of
+from tests.support.worker_process import worker_process
 from worker import REGISTRY, Client, load_settings, open_client
 from worker.database.engine import Database
 from worker.main import load_declared
@@ -22,28 +23,6 @@ pytestmark = [pytest.mark.endurance, pytest.mark.timeout(900)]
 
 KILLS = 20
 ROWS = 300_000
-
-
-def write_items(path: Path, count: int) -> None:
-    """A file of `count` items with keys of their own."""
-    with path.open("w", newline="") as file:
-        writer = csv.writer(file)
-        writer.writerow(["sku", "name", "quantity", "price", "note"])
-        writer.writerows(
-            [f"S{number:07}", f"item {number}", number, f"{number % 1000}.25", ""] for number in range(count)
-        )
-
-
-@contextmanager
-def worker_process(environment: dict[str, str], log: Path) -> Iterator[subprocess.Popen[bytes]]:
-    """A worker of its own, killed at the end if it still lives."""
-    with log.open("ab") as out:
-        process = subprocess.Popen([sys.executable, "-m", "worker.cli", "run"], env=environment, stdout=out, stderr=out)
-    try:
-        yield process
-    finally:
-        process.kill()
-        process.wait()
 
 
 async def enqueue_items(client: Client, path: Path) -> str:
@@ -104,29 +83,11 @@ async def test_twenty_kills(environment: dict[str, str], database: Database, tmp
     assert tuple(found) == (ROWS, ROWS * (ROWS - 1) // 2)
 
 
-async def peak_memory_of(environment: dict[str, str], tmp_path: Path, rows: int) -> int:
-    """The most memory, in KiB, that a worker ever had that upserted a file of so many rows."""
-    path = tmp_path / f"items-{rows}.csv"
-    write_items(path, rows)
-    settings = load_settings(
-        database_url=environment["DATABASE_URL"], redis_url=environment["REDIS_URL"], data_dirs=(tmp_path,)
-    )
-    load_declared(settings)
-    async with open_client(settings, REGISTRY) as client:
-        run_id = await enqueue_items(client, path)
-        with worker_process(environment, tmp_path / "worker.log") as process:
-            record = await client.wait(run_id)
-            status = Path(f"/proc/{process.pid}/status").read_text()
-    path.unlink()
-    assert record.status == "succeeded", record.error
-    assert record.done == rows
-    return int(next(line for line in status.splitlines() if line.startswith("VmHWM")).split()[1])
-
-
 @pytest.mark.skipif(sys.platform != "linux", reason="peak memory is read from /proc")
-async def test_flat_memory(environment: dict[str, str], tmp_path: Path) -> None:
-    """The peak memory of a worker for 2,000,000 rows is within 1.3 times that for 100,000."""
-    small = await peak_memory_of(environment, tmp_path, 100_000)
-    large = await peak_memory_of(environment, tmp_path, 2_000_000)
-    print(f"peak memory: {small} KiB for 100,000 rows, {large} KiB for 2,000,000: {large / small:.3f} times")
-    assert large <= 1.3 * small
+@pytest.mark.parametrize("case", CASES, ids=attrgetter("name"))
+async def test_flat_memory(case: MemoryCase, environment: dict[str, str], tmp_path: Path) -> None:
+    """The peak memory of a worker for ten or twenty times the rows is within 1.3 times that for the fewer."""
+    few = await peak_memory_of(case, case.few, environment, tmp_path)
+    many = await peak_memory_of(case, case.many, environment, tmp_path)
+    print(f"{case.name}: {few} KiB at most for {case.few:,} rows, {many} KiB for {case.many:,}: {many / few:.3f} times")
+    assert many <= 1.3 * few

@@ -1,0 +1,44 @@
+"""The runs whose memory is measured: one a job, or a way of using it. To put a job to the test, add it to `CASES`."""
+
+import csv
+from pathlib import Path
+
+from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from tests.support.peak_memory import MemoryCase
+
+
+def write_items(path: Path, count: int) -> None:
+    """A file of `count` items with keys of their own."""
+    with path.open("w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(["sku", "name", "quantity", "price", "note"])
+        writer.writerows(
+            [f"S{number:07}", f"item {number}", number, f"{number % 1000}.25", ""] for number in range(count)
+        )
+
+
+async def make_file(_: AsyncConnection, folder: Path, rows: int) -> None:
+    """A file of items; the table is empty."""
+    write_items(folder / "items.csv", rows)
+
+
+async def make_tallies(connection: AsyncConnection, _: Path, rows: int) -> None:
+    """Tallies, all 0."""
+    await connection.execute(
+        text("INSERT INTO tally (id, value) SELECT n, 0 FROM generate_series(1, :rows) AS n"), {"rows": rows}
+    )
+
+
+CASES = (
+    MemoryCase(
+        name="bulk_upsert",
+        job="bulk_upsert",
+        prepare=make_file,
+        params=lambda folder: {"table": "item", "source": {"uri": (folder / "items.csv").as_uri()}},
+        many=2_000_000,
+    ),
+    # row by row through the ORM, as a user's own job may: ten times slower than a shipped one
+    MemoryCase(name="add_one", job="add_one", prepare=make_tallies, params=lambda _: {}, few=20_000, many=200_000),
+)
