@@ -4,7 +4,6 @@ Safe to run again at any point: each chunk's rows, counts and place in the sourc
 one chunk at a time, in key order, and writes nothing for a row that would not change.
 """
 
-import asyncio
 from dataclasses import dataclass
 from typing import Literal
 
@@ -16,21 +15,20 @@ from worker import (
     JobContext,
     ParametersError,
     Portion,
-    RefusedRow,
     RegisteredTable,
-    RowSource,
     RowValidator,
     RunOptions,
     Settings,
+    Source,
     SourceSpec,
+    TableFacts,
     Tables,
     UnknownColumnError,
     Upsert,
-    check_inline,
-    estimate_total,
+    check_source,
     job,
     open_source,
-    source_limits,
+    writable_columns,
 )
 
 COUNTERS = ("read", "inserted", "updated", "unchanged", "duplicates", "quarantined")
@@ -61,7 +59,7 @@ def check_upsert(parameters: BaseModel, tables: Tables, settings: Settings, _: R
     table: str = given["table"]
     source: SourceSpec = given["source"]
     target = tables.allowed(table, "upsert")
-    check_inline(source, source_limits(settings))
+    check_source(source, tables, settings)
     inline = {name for row in source.rows or [] for name in row}
     for column in [*(given["key"] or []), *(given["update"] or []), *sorted(inline)]:
         if column not in target.table.columns:
@@ -82,7 +80,7 @@ async def bulk_upsert(
     Args:
         ctx: the run.
         table: a registered table.
-        source: inline rows, or a CSV or NDJSON file.
+        source: inline rows, a CSV or NDJSON file, or a registered table, such as one that a load was staged in.
         key: the columns that tell rows apart; the primary key unless given. A unique constraint must cover them.
         update: the columns that an existing row takes from the source; all that the source carries, less the key,
             unless given.
@@ -93,17 +91,14 @@ async def bulk_upsert(
     """
     target = ctx.tables.allowed(table, "upsert")
     ctx.progress.count(**dict.fromkeys(COUNTERS, 0))
-    reader = await asyncio.to_thread(open_source, source, source_limits(ctx.settings), ctx.progress.cursor)
-    try:
-        work = await _prepare(ctx, target, reader, key, update)
-    except BaseException:
-        reader.close()
-        raise
-    async with Feed(reader, work.validator, ctx.progress) as feed:
-        async for portion in feed:
-            if portion.rows.faults and on_invalid == "fail":
-                raise InvalidRowError(_describe(portion))
-            await _commit(ctx, work, feed, portion)
+    facts = await ctx.tools.table_facts(target.table)
+    async with open_source(ctx, source, writable_columns(target.table, facts)) as rows:
+        work = _prepare(ctx, target, facts, rows, key, update)
+        async with Feed(ctx, rows, work.validator) as feed:
+            async for portion in feed:
+                if portion.rows.faults and on_invalid == "fail":
+                    raise InvalidRowError(_describe(portion))
+                await _commit(ctx, work, feed, portion)
     return UpsertCounts.model_validate(ctx.progress.counters)
 
 
@@ -113,40 +108,39 @@ class _Work:
     upsert: Upsert
 
 
-async def _prepare(
+def _prepare(
     ctx: JobContext,
     target: RegisteredTable,
-    reader: RowSource,
+    facts: TableFacts,
+    rows: Source,
     key: list[str] | None,
     update: list[str] | None,
 ) -> _Work:
-    facts = await ctx.tools.table_facts(target.table)
     unique = facts.unique_key(tuple(key) if key else None)
     validator = RowValidator(
         target.table,
         target.model,
         facts,
-        source_columns=reader.columns,
+        source_columns=rows.columns,
         key=unique.columns,
-        empty_is_text=reader.empty_is_text,
+        empty_is_text=rows.empty_is_text,
     )
-    chosen = [name for name in reader.columns if name not in unique.columns] if update is None else update
+    chosen = [name for name in rows.columns if name not in unique.columns] if update is None else update
     for name in chosen:
-        if name not in reader.columns:
+        if name not in rows.columns:
             raise ParametersError(
                 f"`update` names column {name!r}, which the source does not carry; it carries: "
-                f"{', '.join(reader.columns)}"
+                f"{', '.join(rows.columns)}"
             )
     upsert = ctx.tools.upsert(target.table, facts, columns=validator.columns, key=unique.columns, update=chosen)
     return _Work(validator, upsert)
 
 
 async def _commit(ctx: JobContext, work: _Work, feed: Feed, portion: Portion) -> None:
-    batch, rows = portion.batch, portion.rows
-
-    async def apply() -> None:
-        ctx.progress.count(read=batch.read, quarantined=len(rows.faults))
-        await ctx.tools.quarantine([RefusedRow(fault.position, fault.reason, fault.payload) for fault in rows.faults])
+    async def apply(portion: Portion) -> None:
+        rows = portion.rows
+        ctx.progress.count(read=portion.batch.read, quarantined=len(rows.faults))
+        await ctx.tools.quarantine(portion.quarantine())
         if rows.positions:
             await ctx.session.connection()
             feed.read_ahead()
@@ -157,9 +151,8 @@ async def _commit(ctx: JobContext, work: _Work, feed: Feed, portion: Portion) ->
                 unchanged=counts.unchanged,
                 duplicates=counts.duplicates,
             )
-        ctx.progress.total = estimate_total(ctx.progress.done + batch.read, batch.fraction)
 
-    await ctx.commit_chunk(apply, cursor=batch.cursor, rows=batch.read, last=batch.last)
+    await feed.commit(portion, apply)
 
 
 def _describe(portion: Portion) -> str:

@@ -33,12 +33,12 @@ if TYPE_CHECKING:
     from worker.declare.tables import RegisteredTable, Tables
     from worker.declare.walk import Span, Walk, primary_walk
     from worker.queue.wire import json_deserializer, json_serializer
-    from worker.run.feed import Feed, Portion, estimate_total
+    from worker.run.feed import Feed, Portion
+    from worker.run.sources import check_source, open_source
     from worker.run.where import check_bounded, check_where, where_clause
-    from worker.source.batch import ABSENT, Batch, RowFault, RowSource
-    from worker.source.limits import source_limits
-    from worker.source.open import open_source
-    from worker.source.spec import SourceLimits, SourceSpec, check_inline
+    from worker.source.batch import ABSENT, Batch, RowFault, Source
+    from worker.source.spec import SourceSpec
+    from worker.source.table_columns import writable_columns
     from worker.source.validate import RowValidator, ValidatedBatch
 
 _HOMES: dict[str, tuple[str, ...]] = {
@@ -105,7 +105,10 @@ _HOMES: dict[str, tuple[str, ...]] = {
     "worker.run.feed": (
         "Feed",
         "Portion",
-        "estimate_total",
+    ),
+    "worker.run.sources": (
+        "check_source",
+        "open_source",
     ),
     "worker.run.where": (
         "check_bounded",
@@ -116,15 +119,10 @@ _HOMES: dict[str, tuple[str, ...]] = {
         "ABSENT",
         "Batch",
         "RowFault",
-        "RowSource",
+        "Source",
     ),
-    "worker.source.limits": ("source_limits",),
-    "worker.source.open": ("open_source",),
-    "worker.source.spec": (
-        "SourceLimits",
-        "SourceSpec",
-        "check_inline",
-    ),
+    "worker.source.spec": ("SourceSpec",),
+    "worker.source.table_columns": ("writable_columns",),
     "worker.source.validate": (
         "RowValidator",
         "ValidatedBatch",
@@ -158,12 +156,11 @@ __all__ = [
     "RequestError",
     "Retry",
     "RowFault",
-    "RowSource",
     "RowValidator",
     "RunOptions",
     "Settings",
     "Snooze",
-    "SourceLimits",
+    "Source",
     "SourceSpec",
     "Span",
     "TableFacts",
@@ -174,10 +171,9 @@ __all__ = [
     "ValidatedBatch",
     "Walk",
     "check_bounded",
-    "check_inline",
     "check_refused",
+    "check_source",
     "check_where",
-    "estimate_total",
     "job",
     "json_deserializer",
     "json_serializer",
@@ -186,8 +182,8 @@ __all__ = [
     "open_source",
     "parse_where",
     "primary_walk",
-    "source_limits",
     "where_clause",
+    "writable_columns",
 ]
 
 

@@ -7,7 +7,7 @@ import pytest
 
 from worker.core.errors import SourceError
 from worker.source.batch import ABSENT, Batch, RowFault, RowSource
-from worker.source.open import open_source
+from worker.source.open import open_rows
 from worker.source.spec import SourceLimits, SourceSpec
 
 MAX = 1024
@@ -25,7 +25,7 @@ def opened(folder: Path, content: bytes | str, *, name: str = "x.csv", max_row_b
     """A CSV file of some content, closed with the test."""
     (folder / name).write_bytes(content.encode() if isinstance(content, str) else content)
     limits = SourceLimits(data_dirs=(folder,), max_row_bytes=max_row_bytes)
-    OPENED.append(open_source(SourceSpec(uri=name), limits))
+    OPENED.append(open_rows(SourceSpec(uri=name), limits))
     return OPENED[-1]
 
 

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from worker.source.batch import ABSENT
 from worker.source.lines import LineReader
-from worker.source.open import open_source
+from worker.source.open import open_rows
 from worker.source.spec import SourceLimits, SourceSpec
 
 CELL = st.text(st.sampled_from('ab ,"\n\r;é漢\U0001f600\x00\u2028')) | st.text(st.characters(exclude_categories=["Cs"]))
@@ -47,7 +47,7 @@ def read_in_pieces(
         (Path(folder) / name).write_bytes(pack(content, packing, name))
         cursor, last, turn = None, False, 0
         while not last:
-            source = open_source(SourceSpec(uri=name), SourceLimits(data_dirs=(Path(folder),)), cursor)
+            source = open_rows(SourceSpec(uri=name), SourceLimits(data_dirs=(Path(folder),)), cursor)
             batch = source.read(sizes[turn % len(sizes)])
             source.close()
             assert batch.read <= sizes[turn % len(sizes)]

@@ -11,7 +11,7 @@ import pytest
 
 from worker.core.errors import SourceError
 from worker.source.batch import RowSource
-from worker.source.open import open_source
+from worker.source.open import open_rows
 from worker.source.spec import FileFormat, SourceLimits, SourceSpec
 
 ROWS = "id,name\n1,one\n2,two\n"
@@ -41,7 +41,7 @@ def opened(
     uri: str, *folders: Path, cursor: dict[str, object] | None = None, kind: FileFormat | None = None
 ) -> RowSource:
     """A file as a source, closed with the test."""
-    OPENED.append(open_source(SourceSpec(uri=uri, format=kind), SourceLimits(data_dirs=folders), cursor))
+    OPENED.append(open_rows(SourceSpec(uri=uri, format=kind), SourceLimits(data_dirs=folders), cursor))
     return OPENED[-1]
 
 

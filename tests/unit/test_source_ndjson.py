@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from worker.source.batch import ABSENT, Batch, RowSource
-from worker.source.open import open_source
+from worker.source.open import open_rows
 from worker.source.spec import SourceLimits, SourceSpec
 
 OPENED: list[RowSource] = []
@@ -27,7 +27,7 @@ def opened(folder: Path, content: bytes | str, cursor: dict[str, object] | None 
     if cursor is None:
         (folder / "x.ndjson").write_bytes(content.encode() if isinstance(content, str) else content)
     limits = SourceLimits(data_dirs=(folder,), max_row_bytes=100_000)
-    OPENED.append(open_source(SourceSpec(uri="x.ndjson"), limits, cursor))
+    OPENED.append(open_rows(SourceSpec(uri="x.ndjson"), limits, cursor))
     return OPENED[-1]
 
 

@@ -14,7 +14,7 @@ import pytest
 
 from worker.core.errors import SourceError
 from worker.source.batch import RowSource
-from worker.source.open import open_source
+from worker.source.open import open_rows
 from worker.source.spec import SourceLimits, SourceSpec
 
 NUMBERS = random.Random(7)
@@ -48,7 +48,7 @@ def opened(
     if cursor is None:
         (folder / name).write_bytes(content)
     limits = SourceLimits(data_dirs=(folder,), max_decompressed_bytes=max_bytes)
-    OPENED.append(open_source(SourceSpec(uri=name), limits, cursor))
+    OPENED.append(open_rows(SourceSpec(uri=name), limits, cursor))
     return OPENED[-1]
 
 

@@ -71,7 +71,8 @@ def read_key(written: object) -> tuple[object, ...]:
 
 
 def _write(value: object) -> list[object]:
-    writer = _WRITERS.get(type(value))
+    # drivers have UUIDs of their own, as asyncpg does; any other subclass may order itself by other rules
+    writer = _WRITERS.get(UUID if isinstance(value, UUID) else type(value))
     if writer is None:
         raise CursorError(
             f"A key column holds {value!r} of type {type(value).__name__}, which has no exact place in an order. "

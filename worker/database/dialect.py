@@ -3,7 +3,7 @@
 Owns the seam. Everything that one database does differently from another stands behind it.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Protocol
 
 from sqlalchemy import Connection, Table
@@ -41,6 +41,11 @@ class Dialect(Protocol):
 
     def set_limits(self, connection: Connection, settings: Settings) -> None:
         """Set the transaction's own lock, statement and idle timeouts, first thing in it."""
+        ...
+
+    @property
+    def read_only(self) -> Mapping[str, object]:
+        """Execution options of a connection whose transactions only read."""
         ...
 
     async def lock_migrations(self, connection: AsyncConnection) -> None:

@@ -1,18 +1,23 @@
 """A run's own session: limits set first thing in each transaction, and the commit kept for the runner.
 
+Also the short look past it, for what must not keep the run's transaction open.
+
 Owns what `ctx.session` may do. Refuses `commit`, `rollback` and `begin` to jobs: a chunk's rows and its cursor would
 no longer commit together.
 """
 
-from typing import NoReturn
+from collections.abc import Sequence
+from typing import NoReturn, TypeVar
 
-from sqlalchemy import Connection, event
+from sqlalchemy import Connection, Row, Select, event
 from sqlalchemy.orm import Session, SessionTransaction
 from sqlmodel.ext.asyncio.session import AsyncSession
 
 from worker.core.errors import TransactionMisuseError
 from worker.core.settings import Settings
 from worker.database.engine import Database
+
+R = TypeVar("R", bound=tuple[object, ...])
 
 
 class RunSession(AsyncSession):
@@ -42,6 +47,15 @@ class RunSession(AsyncSession):
     async def end_transaction(self) -> None:
         """Commit. The runner's, after it moved the run on in the same transaction."""
         await super().commit()
+
+
+async def fetch(database: Database, settings: Settings, statement: Select[R]) -> Sequence[Row[R]]:
+    """Run a query in a read-only transaction of its own, under the usual limits."""
+    async with database.engine.connect() as connection:
+        await connection.execution_options(**database.dialect.read_only)
+        async with connection.begin():
+            await connection.run_sync(database.dialect.set_limits, settings)
+            return (await connection.execute(statement)).all()
 
 
 def open_session(database: Database, settings: Settings) -> RunSession:

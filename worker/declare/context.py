@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Generic, Protocol, TypeVar
 
-from sqlalchemy import ColumnElement, CursorResult, Table
+from sqlalchemy import ColumnElement, CursorResult, Row, Select, Table
 from sqlalchemy.orm import InstrumentedAttribute
 from sqlalchemy.sql.base import Executable
 from sqlmodel.ext.asyncio.session import AsyncSession
@@ -131,6 +131,10 @@ class Tools(Protocol):
 
     async def execute(self, statement: Executable) -> CursorResult[tuple[object, ...]]:
         """Run a statement in the chunk's transaction, past the ORM."""
+        ...
+
+    async def fetch(self, statement: Select[KeyValues]) -> Sequence[Row[KeyValues]]:
+        """Run a query in a short read-only transaction of its own, apart from the chunk's."""
         ...
 
     async def isolate(self, items: Sequence[T], apply: Callable[[Sequence[T]], Awaitable[R]]) -> Isolated[T, R]:

@@ -115,7 +115,7 @@ class Attempt:
                 tables=self._tables,
                 clock=self._clock,
                 driver=loop,
-                tools=JobTools(self._ledger, session, claimed, self._held_runs),
+                tools=JobTools(self._ledger, session, claimed, self._settings, self._held_runs),
             )
             result = await self._call(spec, context, {name: getattr(parameters, name) for name in spec.names})
             outcome = Succeeded(spec.serialise_result(result))

@@ -1,16 +1,21 @@
-"""Feeding a job from a source: the next batch is read and validated in a thread while the database works.
+"""Feeding a job from a source: the next batch is read and judged while the database works on this one.
 
-Owns the overlap and its clean end. Refuses to parse, to judge rows and to touch the database.
+Owns the overlap and its clean end, and that a portion is committed with its place in the source. Refuses to parse, to
+judge rows and to touch the database.
 """
 
 import asyncio
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Protocol, Self
 
-from worker.core.progress import Progress
-from worker.source.batch import Batch, RowSource
+from worker.core.isolated import Refused
+from worker.core.refused import RefusedRow
+from worker.declare.context import JobContext
+from worker.source.batch import Batch, Source
 from worker.source.validate import ValidatedBatch
+from worker.source.validate_faults import payload
 
 
 class Validator(Protocol):
@@ -23,26 +28,55 @@ class Validator(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Portion:
-    """One chunk's worth of a source: the batch as read, and its rows as the table wants them."""
+    """One chunk's worth of a source: the batch as read, and its rows as the table wants them.
+
+    Attributes:
+        batch: as read.
+        rows: the sound rows as typed columns, and the faults of the others.
+        columns: that the source carries.
+        empty_is_text: whether an absent value is an empty cell.
+    """
 
     batch: Batch
     rows: ValidatedBatch
+    columns: tuple[str, ...]
+    empty_is_text: bool
+
+    def quarantine(self, refused: Sequence[Refused[int]] = ()) -> list[RefusedRow]:
+        """The rows of this portion for the quarantine, by position.
+
+        Args:
+            refused: what the database refused of the sound rows, as indexes of them; besides the faulty ones.
+        """
+        rows = [RefusedRow(fault.position, fault.reason, fault.payload) for fault in self.rows.faults]
+        if refused:
+            raw = dict(zip(self.batch.positions, self.batch.rows, strict=True))
+            rows += [self._refused(raw, found) for found in refused]
+        return sorted(rows, key=lambda row: row.position)
+
+    def _refused(self, raw: dict[int, tuple[object, ...]], found: Refused[int]) -> RefusedRow:
+        position, error = self.rows.positions[found.item], found.error
+        held = payload(self.columns, raw[position], empty_is_text=self.empty_is_text)
+        return RefusedRow(position, error.message, held, error.sqlstate, error.constraint)
+
+
+Apply = Callable[[Portion], Awaitable[None]]
 
 
 class Feed:
     """Portions of a source, one read ahead; use it as an async context manager and iterate over it.
 
     Args:
-        source: opened at the run's cursor.
+        ctx: the run: `ctx.progress.chunk_rows` says how large the next portion is.
+        source: as `open_source` opened it for this run.
         validator: of its rows.
-        progress: the run's: `chunk_rows` says how large the next portion is.
     """
 
-    def __init__(self, source: RowSource, validator: Validator, progress: Progress) -> None:
+    def __init__(self, ctx: JobContext, source: Source, validator: Validator) -> None:
+        self._ctx = ctx
         self._source = source
         self._validator = validator
-        self._progress = progress
-        self._ahead: asyncio.Future[Portion] | None = None
+        self._ahead: asyncio.Task[Portion] | None = None
         self._ended = False
 
     async def __aenter__(self) -> Self:
@@ -54,10 +88,8 @@ class Feed:
     ) -> None:
         self._ended = True
         if self._ahead is not None:
-            # a thread cannot be cancelled, and must not find its file closed: a portion takes some 100 ms at most
-            await asyncio.wait([self._ahead])
-            self._ahead.exception()
-        await asyncio.to_thread(self._source.close)
+            self._ahead.cancel()
+            await asyncio.gather(self._ahead, return_exceptions=True)
 
     def __aiter__(self) -> Self:
         return self
@@ -70,10 +102,28 @@ class Feed:
         """
         if self._ended:
             raise StopAsyncIteration
-        portion = await asyncio.shield(self._ahead or self._read_ahead())
+        portion = await (self._ahead or self._read_ahead())
         self._ahead = None
         self._ended = portion.batch.last
         return portion
+
+    async def commit(self, portion: Portion, apply: Apply) -> None:
+        """Run one chunk over a portion, and commit it with its place in the source.
+
+        Args:
+            portion: the one that the iteration gave last.
+            apply: runs the chunk's statements over the portion that it is given, and counts on `ctx.progress`.
+        """
+        left = await self._source.settle(portion.batch)
+        if left is not portion.batch:
+            portion = await self._judge(left)
+        batch, progress = portion.batch, self._ctx.progress
+
+        async def work() -> None:
+            await apply(portion)
+            progress.total = estimate_total(progress.done + batch.read, batch.fraction)
+
+        await self._ctx.commit_chunk(work, cursor=batch.cursor, rows=batch.read, last=batch.last)
 
     def read_ahead(self) -> None:
         """Begin to read the next portion as soon as the caller waits for something.
@@ -87,14 +137,16 @@ class Feed:
         if self._ahead is None and not self._ended:
             self._read_ahead()
 
-    def _read_ahead(self) -> asyncio.Future[Portion]:
-        rows = self._progress.chunk_rows
-        self._ahead = asyncio.get_running_loop().run_in_executor(None, self._read, rows)
+    def _read_ahead(self) -> asyncio.Task[Portion]:
+        self._ahead = asyncio.get_running_loop().create_task(self._read(self._ctx.progress.chunk_rows))
         return self._ahead
 
-    def _read(self, rows: int) -> Portion:
-        batch = self._source.read(rows)
-        return Portion(batch, self._validator.validate(batch))
+    async def _read(self, rows: int) -> Portion:
+        return await self._judge(await self._source.read(rows))
+
+    async def _judge(self, batch: Batch) -> Portion:
+        rows = await asyncio.to_thread(self._validator.validate, batch)
+        return Portion(batch, rows, self._source.columns, self._source.empty_is_text)
 
 
 def estimate_total(done: int, fraction: float | None) -> int | None:

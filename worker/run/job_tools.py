@@ -6,18 +6,19 @@ Owns the run's side of these tools. Refuses SQL: the dialect and the ledger have
 from collections.abc import Awaitable, Callable, Sequence
 from typing import TypeVar
 
-from sqlalchemy import ColumnElement, CursorResult, Table
+from sqlalchemy import ColumnElement, CursorResult, Row, Select, Table
 from sqlalchemy.sql.base import Executable
 
 from worker.core.isolated import Isolated
 from worker.core.merge_counts import MergeCounts
 from worker.core.refused import RefusedRow
+from worker.core.settings import Settings
 from worker.core.table_facts import TableFacts
 from worker.database.claims import Claimed
 from worker.database.dialect import Merge
 from worker.database.ledger import Ledger
 from worker.database.quarantine import put_aside
-from worker.database.session import RunSession
+from worker.database.session import RunSession, fetch
 from worker.declare.context import LedgerUpkeep, Upsert
 from worker.declare.walk import KeyValues, Span
 from worker.run.isolate import isolate
@@ -51,13 +52,20 @@ class JobTools:
         ledger: of the worker's database.
         session: the run's.
         claimed: the run.
+        settings: whose timeouts hold.
         held_runs: asks the queue which runs it knows; None where there is no queue to ask.
     """
 
     def __init__(
-        self, ledger: Ledger, session: RunSession, claimed: Claimed, held_runs: HeldRuns | None = None
+        self,
+        ledger: Ledger,
+        session: RunSession,
+        claimed: Claimed,
+        settings: Settings,
+        held_runs: HeldRuns | None = None,
     ) -> None:
         self._ledger = ledger
+        self._settings = settings
         self._database = ledger.database
         self._session = session
         self._claimed = claimed
@@ -99,6 +107,10 @@ class JobTools:
         """
         await self._session.flush()
         return await (await self._session.connection()).execute(statement)
+
+    async def fetch(self, statement: Select[KeyValues]) -> Sequence[Row[KeyValues]]:
+        """Run a query in a short read-only transaction of its own, apart from the chunk's."""
+        return await fetch(self._database, self._settings, statement)
 
     async def isolate(self, items: Sequence[T], apply: Callable[[Sequence[T]], Awaitable[R]]) -> Isolated[T, R]:
         """Apply items in the chunk's transaction, leaving out those that the database refuses; see `isolate`."""

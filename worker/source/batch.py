@@ -1,6 +1,7 @@
-"""The values that a source of rows hands out: batches, faults, and the protocol of a source.
+"""The values that a source of rows hands out: batches, faults, and the two protocols of a source.
 
-Owns their shape. Refuses to read anything or to know what a column means.
+Owns their shape. A `RowSource` blocks, as files do; a job sees a `Source`, which is awaited whatever is behind it.
+Refuses to read anything or to know what a column means.
 """
 
 from dataclasses import dataclass
@@ -42,7 +43,7 @@ class Batch:
             CSV values are text; JSON values are what JSON has.
         positions: for each of `rows`, its line or index, 1-based.
         faults: rows that could not even be read (bad encoding, malformed, too long, wrong number of fields).
-        cursor: JSON-safe; given to `open_source`, reading goes on right after this batch.
+        cursor: JSON-safe, a `SourceCursor` and more; a source opened with it goes on right after this batch.
         last: whether the source has nothing after this batch. A batch may be last and empty.
         fraction: how much of the source was read by the end of this batch, 0 to 1; None where unknown.
     """
@@ -82,5 +83,42 @@ class RowSource(Protocol):
         ...
 
     def close(self) -> None:
+        """Give back what the source holds open."""
+        ...
+
+
+class Source(Protocol):
+    """An open source of rows, as a job sees it; `worker.run.sources.open_source` gives one."""
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """The columns that the source carries, the same on every attempt."""
+        ...
+
+    @property
+    def empty_is_text(self) -> bool:
+        """Whether every value is text and an absent one an empty cell, as in CSV: it can mean an empty string."""
+        ...
+
+    async def read(self, size: int) -> Batch:
+        """The next at most `size` rows (faulty ones counted).
+
+        Raises:
+            SourceError: the source is truncated or damaged from here on.
+        """
+        ...
+
+    async def settle(self, batch: Batch) -> Batch:
+        """Write down, in the chunk's transaction, that a batch is dealt with, where the source keeps count of that.
+
+        Args:
+            batch: as `read` returned it.
+
+        Returns:
+            What of it is left to do: the batch itself, or less where another run was faster.
+        """
+        ...
+
+    async def close(self) -> None:
         """Give back what the source holds open."""
         ...

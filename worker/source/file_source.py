@@ -6,31 +6,30 @@ Owns resuming, progress and how a damage is reported. What a line means is left 
 from dataclasses import dataclass, field
 from typing import Annotated, Final, Protocol
 
-from pydantic import BaseModel, Field, ValidationError
+from pydantic import Field, ValidationError
 
 from worker.core.errors import SourceError
 from worker.source.batch import Batch, RowFault
+from worker.source.cursor import Count, SourceCursor
 from worker.source.files import Fingerprint, SourceFile
 from worker.source.lines import KEPT_BYTES, LineReader
 
 _BATCH_BYTES: Final = 16 * 1024 * 1024
 
 
-class FileCursor(BaseModel, extra="forbid", frozen=True):
+class FileCursor(SourceCursor):
     """Where reading a file goes on.
 
     Attributes:
         offset: of the next row, in unpacked bytes.
         line: the number of the line that begins there.
         read: rows before it, faulty ones counted.
-        columns: what the file carries, as its first reading found.
         file: the file as it was when the run started.
     """
 
-    offset: Annotated[int, Field(ge=0, strict=True)]
+    offset: Count
     line: Annotated[int, Field(ge=1, strict=True)]
-    read: Annotated[int, Field(ge=0, strict=True)]
-    columns: list[str]
+    read: Count
     file: Fingerprint
 
     @classmethod
@@ -162,6 +161,7 @@ class FileSource:
             line=self._lines.line,
             read=self._read,
             columns=list(self.columns),
+            empty_is_text=self.empty_is_text,
             file=self._file.fingerprint,
         ).model_dump()
 

@@ -4,18 +4,19 @@ Owns their columns and the cursor over them. Their size is bounded by `worker.so
 """
 
 from collections.abc import Mapping, Sequence
-from typing import Annotated, Self
+from typing import Self
 
-from pydantic import BaseModel, Field, ValidationError
+from pydantic import ValidationError
 
 from worker.core.errors import SourceError
 from worker.source.batch import ABSENT, Batch
+from worker.source.cursor import Count, SourceCursor
 
 
-class _InlineCursor(BaseModel, extra="forbid", frozen=True):
+class _InlineCursor(SourceCursor):
     """How many rows were read."""
 
-    row: Annotated[int, Field(ge=0, strict=True)]
+    row: Count
 
     @classmethod
     def parse(cls, cursor: dict[str, object], rows: int) -> Self:
@@ -64,7 +65,7 @@ class InlineSource:
             ],
             positions=list(range(start + 1, self._next + 1)),
             faults=[],
-            cursor=_InlineCursor(row=self._next).model_dump(),
+            cursor=_InlineCursor(columns=list(self._columns), row=self._next).model_dump(),
             last=self._next == len(self._rows),
             fraction=self._next / len(self._rows) if self._rows else 1.0,
         )

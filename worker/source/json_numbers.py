@@ -1,8 +1,9 @@
 """JSON objects whose numbers are exactly what the text says.
 
 Owns telling whether a fast parser, which makes floats of what is longer, could have rounded. A number that a double
-cannot hold to its last digit becomes an `int` or a `Decimal`; inside a nested value, where no column's type says what
-it is for, it is refused. A magnitude below what a double holds (`1e-400`) reads as 0, and one above it is refused.
+cannot hold to its last digit becomes an `int` or a `Decimal`; inside a nested value of a line, where no column's type
+says what it is for, it is refused. A magnitude below what a double holds (`1e-400`) reads as 0, and one above it is
+refused.
 """
 
 import json
@@ -37,6 +38,19 @@ def parse_object(line: bytes) -> dict[str, object] | str:
     if not has_many_digits(line) or _SUSPECT.search(line) is None:
         return quick
     return _exactly(line, quick)
+
+
+def parse_document(text: str) -> object:
+    """Any JSON, with numbers that a double cannot hold to the last digit as `int` and `Decimal`, at any depth.
+
+    Raises:
+        ValueError: it is no JSON that Python reads.
+    """
+    written = text.encode()
+    if has_many_digits(written) and _SUSPECT.search(written) is not None:
+        exact: object = json.loads(text, parse_float=_exact_float)
+        return exact
+    return orjson.loads(written)
 
 
 def _exactly(line: bytes, quick: dict[str, object]) -> dict[str, object] | str:

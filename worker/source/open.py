@@ -1,4 +1,4 @@
-"""From what was asked for to an open source of rows, at its start or at a cursor.
+"""From inline rows or the name of a file to an open source of rows, at its start or at a cursor.
 
 Owns the choice of reader, by the request and by a file's name. Refuses what cannot be read, before the first row.
 """
@@ -25,8 +25,8 @@ _FORMATS: Final[dict[str, FileFormat]] = {".csv": "csv", ".tsv": "csv", ".ndjson
 _PACKED: Final = frozenset({".gz", ".gzip", ".zip"})
 
 
-def open_source(spec: SourceSpec, limits: SourceLimits, cursor: dict[str, object] | None = None) -> RowSource:
-    """Open a source of rows. Blocks: call it in a thread.
+def open_rows(spec: SourceSpec, limits: SourceLimits, cursor: dict[str, object] | None = None) -> RowSource:
+    """Open a source that is no table. Blocks: call it in a thread.
 
     Args:
         spec: what to read.
@@ -41,12 +41,9 @@ def open_source(spec: SourceSpec, limits: SourceLimits, cursor: dict[str, object
     if spec.rows is not None:
         check_inline(spec, limits)
         return InlineSource(spec.rows, cursor)
-    if spec.uri is not None:
-        return _open_file(spec.uri, spec.format, limits, None if cursor is None else FileCursor.parse(cursor))
-    raise SourceError(
-        f"Rows cannot be read from a table ({spec.table!r}) yet. Give them inline, as "
-        '{"rows": [{"id": 1}]}, or as a file, as {"uri": "file:///data/orders.csv"}'
-    )
+    if spec.uri is None:
+        raise SourceError(f"The source {spec.model_dump(exclude_none=True)} is neither inline rows nor a file")
+    return _open_file(spec.uri, spec.format, limits, None if cursor is None else FileCursor.parse(cursor))
 
 
 @dataclass(frozen=True, slots=True)

@@ -85,6 +85,7 @@ class RowValidator:
         self._rules = [build.rule(known[name]) for name in source_columns]
         lacking = [column for name, column in known.items() if name not in source_columns]
         extra = [rule for rule in map(build.rule, lacking) if _completes_rows(rule)]
+        self._empty_is_text = empty_is_text
         self._made = [rule for rule in extra if rule.default is not leave_to_model]
         by_model = [rule for rule in extra if rule.default is leave_to_model]
         self._model_rows = (
@@ -111,7 +112,11 @@ class RowValidator:
             values = [[column[index] for index in sound] for column in values]
             positions = [positions[index] for index in sound]
         refused = [
-            RowFault(batch.positions[index], "; ".join(reasons), payload(self.source_columns, batch.rows[index]))
+            RowFault(
+                batch.positions[index],
+                "; ".join(reasons),
+                payload(self.source_columns, batch.rows[index], empty_is_text=self._empty_is_text),
+            )
             for index, reasons in faults.items()
         ]
         return ValidatedBatch(values, positions, sorted((*batch.faults, *refused), key=lambda fault: fault.position))

@@ -4,22 +4,17 @@ Owns the wording of reasons and the JSON-safe form of raw values. Refuses to dec
 """
 
 import reprlib
-from collections.abc import Mapping
-from math import isfinite
 from typing import Final
 
 from pydantic import ValidationError
-from pydantic_core import ErrorDetails, to_jsonable_python
+from pydantic_core import ErrorDetails
 
 from worker.source.batch import ABSENT
+from worker.source.raw_values import write_raw
 
 _GIVEN_LENGTH: Final = 80
 _MESSAGE_LENGTH: Final = 300
 _MESSAGES_PER_VALUE: Final = 3
-# orjson refuses to write what is nested deeper than 254 levels; the rest is for whoever wraps the payload.
-_PAYLOAD_DEPTH: Final = 200
-_LEAST_INTEGER: Final = -(2**63)
-_GREATEST_INTEGER: Final = 2**64 - 1
 _DECIMAL_BITS: Final = 14_000
 
 
@@ -83,46 +78,17 @@ def details(error: ValidationError) -> list[ErrorDetails]:
     return error.errors(include_url=False, include_context=False, include_input=False)
 
 
-def payload(columns: tuple[str, ...], row: tuple[object, ...]) -> dict[str, object]:
-    """The raw values of a row by column name, whole and JSON-safe; None where the row carries none."""
-    return {name: _json_safe(value) for name, value in zip(columns, row, strict=True)}
+def payload(columns: tuple[str, ...], row: tuple[object, ...], *, empty_is_text: bool) -> dict[str, object]:
+    """The raw values of a row by column name, whole and JSON-safe; `worker.source.raw_values` has the form.
 
-
-def _json_safe(value: object, depth: int = 0) -> object:
-    if isinstance(value, str):
-        return _encodable(value)
-    if value is None or value is ABSENT or isinstance(value, int | float):
-        return _json_safe_number(value)
-    if isinstance(value, bytes):
-        return value.decode("utf-8", "backslashreplace")
-    if isinstance(value, Mapping | list | tuple | set | frozenset):
-        return _json_safe_container(value, depth + 1)
-    # JSON has no dates, decimals or UUIDs: they are written as validation reads them back.
-    return _json_safe(to_jsonable_python(value, fallback=repr), depth + 1)
-
-
-def _json_safe_number(value: object) -> object:
-    if isinstance(value, float):
-        return value if isfinite(value) else str(value)
-    if isinstance(value, int):
-        # The ledger's JSON has 64 bits for an integer; Python writes only so many decimal digits.
-        small = _LEAST_INTEGER <= value <= _GREATEST_INTEGER
-        return value if small else str(value) if value.bit_length() < _DECIMAL_BITS else hex(value)
-    return None
-
-
-def _json_safe_container(value: object, depth: int) -> object:
-    if depth > _PAYLOAD_DEPTH:
-        return f"(left out: nested deeper than {_PAYLOAD_DEPTH} levels)"
-    if isinstance(value, Mapping):
-        return {_json_key(key): _json_safe(item, depth) for key, item in value.items()}
-    if isinstance(value, list | tuple | set | frozenset):
-        return [_json_safe(item, depth) for item in value]
-    return None
-
-
-def _json_key(key: object) -> str:
-    return _encodable(key) if isinstance(key, str) else show(key)
+    Args:
+        columns: that the row is aligned with.
+        row: its values; `ABSENT` where it carries none.
+        empty_is_text: whether an absent value is an empty cell, which is null here; otherwise it is left out, as null
+            is a value.
+    """
+    carried = zip(columns, row, strict=True)
+    return {name: write_raw(value) for name, value in carried if empty_is_text or value is not ABSENT}
 
 
 def _encodable(text: str) -> str:

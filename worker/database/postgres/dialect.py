@@ -1,6 +1,6 @@
 """PostgreSQL's answers to what the database layer asks, gathered from the modules of this package."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from sqlalchemy import Connection, Table, text
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -60,6 +60,11 @@ class Postgres:
                 "idle": f"{settings.idle_timeout_ms}ms",
             },
         )
+
+    @property
+    def read_only(self) -> Mapping[str, object]:
+        """BEGIN READ ONLY."""
+        return {"postgresql_readonly": True}
 
     async def lock_migrations(self, connection: AsyncConnection) -> None:
         """An advisory lock of the transaction: it ends with it, whatever happens to the client."""

@@ -1,0 +1,75 @@
+"""How the columns of one table are read so that what they hold reaches another table as it is.
+
+Owns the form in which a value travels: the model's, but for documents, whose numbers a fast parser would round, and for
+what Python has no type for, which travels as the database writes it.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from ipaddress import IPv4Address, IPv4Interface, IPv4Network, IPv6Address, IPv6Interface, IPv6Network
+from typing import Final
+
+from sqlalchemy import JSON, Column, ColumnElement, Enum, Table, Text, cast, type_coerce
+from sqlalchemy.types import NullType, TypeEngine
+
+from worker.core.table_facts import TableFacts
+from worker.source.column_types import implied_type
+from worker.source.json_numbers import parse_document
+from worker.source.raw_values import Lost
+
+_ADDRESSES: Final = (IPv4Address, IPv4Interface, IPv4Network, IPv6Address, IPv6Interface, IPv6Network)
+
+
+@dataclass(frozen=True, slots=True)
+class ColumnReading:
+    """How one column is read.
+
+    Attributes:
+        name: the column's.
+        expression: what is selected.
+        convert: what is made of each value other than NULL; None leaves them as they are.
+    """
+
+    name: str
+    expression: ColumnElement[object]
+    convert: Callable[[object], object] | None = None
+
+
+def writable_columns(table: Table, facts: TableFacts) -> dict[str, TypeEngine[object]]:
+    """The columns of a table that a source may give values for, with the types that its model gives them.
+
+    Args:
+        table: the registered table.
+        facts: what the database says of it: a column that the database alone writes is left out.
+    """
+    generated = {name for name, column in facts.columns.items() if column.generated}
+    return {column.name: column.type for column in table.columns if column.name not in generated}
+
+
+def reading_of(column: Column[object], target: TypeEngine[object] | None) -> ColumnReading:
+    """How a column is read.
+
+    Args:
+        column: of the table that is read.
+        target: the type of the column that its values are for; None where there is none.
+    """
+    if isinstance(column.type, JSON):
+        return ColumnReading(column.name, cast(column, Text), _document)
+    if isinstance(column.type, NullType):
+        return ColumnReading(column.name, cast(column, Text))
+    if isinstance(column.type, Enum) and isinstance(target, Enum):
+        # a table without a model has the labels only, and validation wants the members
+        return ColumnReading(column.name, type_coerce(column, target))
+    return ColumnReading(column.name, column, _written if implied_type(column.type) is object else None)
+
+
+def _document(text: object) -> object:
+    try:
+        return parse_document(str(text))
+    except (ValueError, ArithmeticError, RecursionError) as error:
+        # validation refuses it, and with it this row alone
+        return Lost(f"a document that cannot be read: {error}")
+
+
+def _written(value: object) -> object:
+    return str(value) if isinstance(value, _ADDRESSES) else value
