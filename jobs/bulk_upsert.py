@@ -4,6 +4,7 @@ Safe to run again at any point: each chunk's rows, counts and place in the sourc
 one chunk at a time, in key order, and writes nothing for a row that would not change.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -12,7 +13,9 @@ from pydantic import BaseModel
 from worker import (
     Feed,
     InvalidRowError,
+    Isolated,
     JobContext,
+    MergeCounts,
     ParametersError,
     Portion,
     RegisteredTable,
@@ -84,7 +87,8 @@ async def bulk_upsert(
         key: the columns that tell rows apart; the primary key unless given. A unique constraint must cover them.
         update: the columns that an existing row takes from the source; all that the source carries, less the key,
             unless given.
-        on_invalid: `quarantine` puts a row that does not fit the table aside; `fail` stops at the first such chunk.
+        on_invalid: `quarantine` puts a row aside that does not fit the table, or that the database refuses; `fail`
+            stops at the first chunk that has one.
 
     Returns:
         The counts, over all attempts.
@@ -96,14 +100,16 @@ async def bulk_upsert(
         work = _prepare(ctx, target, facts, rows, key, update)
         async with Feed(ctx, rows, work.validator) as feed:
             async for portion in feed:
-                if portion.rows.faults and on_invalid == "fail":
-                    raise InvalidRowError(_describe(portion))
-                await _commit(ctx, work, feed, portion)
+                if on_invalid == "fail":
+                    await _commit_whole(ctx, work, feed, portion)
+                else:
+                    await _commit_sound(ctx, work, feed, portion)
     return UpsertCounts.model_validate(ctx.progress.counters)
 
 
 @dataclass(frozen=True, slots=True)
 class _Work:
+    facts: TableFacts
     validator: RowValidator
     upsert: Upsert
 
@@ -133,26 +139,69 @@ def _prepare(
                 f"{', '.join(rows.columns)}"
             )
     upsert = ctx.tools.upsert(target.table, facts, columns=validator.columns, key=unique.columns, update=chosen)
-    return _Work(validator, upsert)
+    return _Work(facts, validator, upsert)
 
 
-async def _commit(ctx: JobContext, work: _Work, feed: Feed, portion: Portion) -> None:
+async def _commit_whole(ctx: JobContext, work: _Work, feed: Feed, portion: Portion) -> None:
+    """All rows of a chunk, or none and the run fails."""
+
     async def apply(portion: Portion) -> None:
         rows = portion.rows
-        ctx.progress.count(read=portion.batch.read, quarantined=len(rows.faults))
-        await ctx.tools.quarantine(portion.quarantine())
+        if rows.faults:
+            raise InvalidRowError(_describe(portion))
+        ctx.progress.count(read=portion.batch.read)
         if rows.positions:
             await ctx.session.connection()
             feed.read_ahead()
-            counts = await work.upsert.apply(rows.values)
-            ctx.progress.count(
-                inserted=counts.inserted,
-                updated=counts.updated,
-                unchanged=counts.unchanged,
-                duplicates=counts.duplicates,
-            )
+            _count(ctx, await work.upsert.apply(rows.values))
 
     await feed.commit(portion, apply)
+
+
+async def _commit_sound(ctx: JobContext, work: _Work, feed: Feed, portion: Portion) -> None:
+    """The rows of a chunk that validation and the database take; the others go to the quarantine with it."""
+
+    async def apply(portion: Portion) -> None:
+        found = await _upsert_sound(ctx, work, feed, portion.rows.values) if portion.rows.positions else Isolated()
+        refused = portion.quarantine(found.refused)
+        await ctx.tools.quarantine(refused)
+        ctx.progress.count(read=portion.batch.read, quarantined=len(refused))
+        for counts in found.results:
+            _count(ctx, counts)
+
+    await feed.commit(portion, apply)
+    counters = ctx.progress.counters
+    await feed.check_refused(portion, read=counters["read"], refused=counters["quarantined"])
+
+
+async def _upsert_sound(
+    ctx: JobContext, work: _Work, feed: Feed, values: Sequence[Sequence[object]]
+) -> Isolated[int, MergeCounts]:
+    """Upsert the rows that the database takes: all at once, and only after a refusal in parts."""
+
+    async def apply(columns: Sequence[Sequence[object]]) -> MergeCounts:
+        feed.read_ahead()
+        counts = await work.upsert.apply(columns)
+        await ctx.tools.check_deferred(work.facts)
+        return counts
+
+    whole = await ctx.tools.isolate([values], lambda chunk: apply(chunk[0]))
+    if not whole.refused:
+        return Isolated(whole.results)
+    # parts lock rows in the key's order as the whole does; of rows with one key, none may come after a later one
+    groups = await work.upsert.in_key_order(values)
+    alone = {group[0] for group in groups if len(group) == 1}
+    return await ctx.tools.isolate(
+        [row for group in groups for row in group],
+        lambda rows: apply([[column[row] for row in rows] for column in values]),
+        again=alone.__contains__,
+    )
+
+
+def _count(ctx: JobContext, counts: MergeCounts) -> None:
+    ctx.progress.count(
+        inserted=counts.inserted, updated=counts.updated, unchanged=counts.unchanged, duplicates=counts.duplicates
+    )
 
 
 def _describe(portion: Portion) -> str:

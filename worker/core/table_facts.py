@@ -75,6 +75,7 @@ class TableFacts:
         unique_keys: what is unique, primary key first.
         partitioned: whether it is a partitioned table.
         estimated_rows: about how many rows it has, as the database last looked; None where it never did.
+        deferred: whether some of its constraints are checked only at COMMIT, unless they are asked for sooner.
     """
 
     table: str
@@ -82,6 +83,7 @@ class TableFacts:
     unique_keys: tuple[UniqueKey, ...] = field(default=())
     partitioned: bool = False
     estimated_rows: int | None = None
+    deferred: bool = False
 
     def column(self, name: str) -> ColumnFacts:
         """The facts of one column.

@@ -26,6 +26,10 @@ class Merge(Protocol):
         """Upsert some rows, given as one sequence a column; counts exactly."""
         ...
 
+    async def in_key_order(self, connection: AsyncConnection, values: Sequence[Sequence[object]]) -> list[list[int]]:
+        """The indexes of some rows in the order of their keys, those of one key together, in their own order."""
+        ...
+
 
 class Dialect(Protocol):
     """One database's own ways."""
@@ -66,6 +70,10 @@ class Dialect(Protocol):
 
     def end(self, claim: Claimed, outcome: Outcome, worker: str) -> Executable:
         """A statement that writes an outcome down where the fence still holds, and returns a row if it did."""
+        ...
+
+    async def check_deferred(self, connection: AsyncConnection) -> None:
+        """Check now, and from now on in this transaction at once, what would be checked at COMMIT."""
         ...
 
     async def table_facts(self, connection: AsyncConnection, table: Table) -> TableFacts:

@@ -75,6 +75,10 @@ class Upsert(Protocol):
         """Upsert some rows in the chunk's transaction, given as one sequence a column."""
         ...
 
+    async def in_key_order(self, values: Sequence[Sequence[object]]) -> list[list[int]]:
+        """The indexes of some rows in the order of their keys, those of one key together, in their own order."""
+        ...
+
 
 class LedgerPage(Protocol):
     """Some old rows of the ledger, locked in the run's transaction."""
@@ -137,7 +141,17 @@ class Tools(Protocol):
         """Run a query in a short read-only transaction of its own, apart from the chunk's."""
         ...
 
-    async def isolate(self, items: Sequence[T], apply: Callable[[Sequence[T]], Awaitable[R]]) -> Isolated[T, R]:
+    async def check_deferred(self, facts: TableFacts) -> None:
+        """Check now what a table has checked at COMMIT only, when it is too late to isolate a row."""
+        ...
+
+    async def isolate(
+        self,
+        items: Sequence[T],
+        apply: Callable[[Sequence[T]], Awaitable[R]],
+        *,
+        again: Callable[[T], bool] | None = None,
+    ) -> Isolated[T, R]:
         """Apply items in the chunk's transaction, leaving out those that the database refuses."""
         ...
 

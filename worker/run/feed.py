@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import Protocol, Self
 
+from worker.core.breaker import check_refused
+from worker.core.errors import TooManyRefusedError
 from worker.core.isolated import Refused
 from worker.core.refused import RefusedRow
 from worker.declare.context import JobContext
@@ -125,6 +127,25 @@ class Feed:
 
         await self._ctx.commit_chunk(work, cursor=batch.cursor, rows=batch.read, last=batch.last)
 
+    async def check_refused(self, portion: Portion, *, read: int, refused: int) -> None:
+        """After a chunk: end the run where most of its rows are refused, with the chunk committed.
+
+        Args:
+            portion: the one that was committed last.
+            read: rows of the run so far, refused ones counted.
+            refused: of these, the ones in quarantine.
+
+        Raises:
+            TooManyRefusedError: more than half of at least fifty were refused.
+        """
+        try:
+            check_refused(self._ctx.run_id, read, refused)
+        except TooManyRefusedError:
+            if portion.batch.last:
+                # its chunk is open still, waiting for a result that will not come
+                await self._ctx.commit_chunk(_nothing, cursor=portion.batch.cursor, rows=0)
+            raise
+
     def read_ahead(self) -> None:
         """Begin to read the next portion as soon as the caller waits for something.
 
@@ -147,6 +168,10 @@ class Feed:
     async def _judge(self, batch: Batch) -> Portion:
         rows = await asyncio.to_thread(self._validator.validate, batch)
         return Portion(batch, rows, self._source.columns, self._source.empty_is_text)
+
+
+async def _nothing() -> None:
+    """A chunk without rows."""
 
 
 def estimate_total(done: int, fraction: float | None) -> int | None:

@@ -24,6 +24,8 @@ async def isolate(
     database: Database,
     items: Sequence[T],
     apply: Callable[[Sequence[T]], Awaitable[R]],
+    *,
+    again: Callable[[T], bool] | None = None,
 ) -> Isolated[T, R]:
     """Apply items in the session's transaction, leaving out those that the database refuses.
 
@@ -32,6 +34,7 @@ async def isolate(
         database: whose errors tell a refused row from other trouble.
         items: in the order in which they are to be applied.
         apply: applies some of them, neighbours in order, in one statement or several; all or nothing.
+        again: whether a refused item may be tried once more after those that came later; None for all of them.
 
     Raises:
         sqlalchemy.exc.DBAPIError: any trouble but a refused row.
@@ -49,11 +52,15 @@ async def isolate(
         else:
             middle = len(part) // 2
             waiting += [part[middle:], part[:middle]]
-    return await _once_more(session, database, apply, found)
+    return await _once_more(session, database, apply, found, again or (lambda _: True))
 
 
 async def _once_more(
-    session: AsyncSession, database: Database, apply: Callable[[Sequence[T]], Awaitable[R]], found: Isolated[T, R]
+    session: AsyncSession,
+    database: Database,
+    apply: Callable[[Sequence[T]], Awaitable[R]],
+    found: Isolated[T, R],
+    again: Callable[[T], bool],
 ) -> Isolated[T, R]:
     """Try the refused items again, one by one, for as long as that gets any of them in."""
     gained = bool(found.results)
@@ -62,6 +69,9 @@ async def _once_more(
         found.refused.clear()
         for before in refused:
             item = before.item
+            if not again(item):
+                found.refused.append(before)
+                continue
             result = await attempt(session, database, lambda item=item: apply([item]))  # type: ignore[misc]
             if isinstance(result, ErrorRecord):
                 found.refused.append(Refused(item, result))

@@ -11,17 +11,19 @@ from sqlalchemy.sql.base import Executable
 
 from worker.core.isolated import Isolated
 from worker.core.merge_counts import MergeCounts
+from worker.core.outcomes import ErrorRecord
 from worker.core.refused import RefusedRow
 from worker.core.settings import Settings
 from worker.core.table_facts import TableFacts
 from worker.database.claims import Claimed
 from worker.database.dialect import Merge
+from worker.database.engine import Database
 from worker.database.ledger import Ledger
 from worker.database.quarantine import put_aside
 from worker.database.session import RunSession, fetch
 from worker.declare.context import LedgerUpkeep, Upsert
 from worker.declare.walk import KeyValues, Span
-from worker.run.isolate import isolate
+from worker.run.isolate import attempt, isolate
 from worker.run.span_work import apply_span, lock_span
 from worker.run.upkeep import HeldRuns, Upkeep
 
@@ -32,9 +34,10 @@ R = TypeVar("R")
 class PreparedUpsert:
     """An upsert bound to a run's session."""
 
-    def __init__(self, merge: Merge, session: RunSession) -> None:
+    def __init__(self, merge: Merge, session: RunSession, database: Database) -> None:
         self._merge = merge
         self._session = session
+        self._database = database
 
     async def apply(self, values: Sequence[Sequence[object]]) -> MergeCounts:
         """Upsert some rows in the chunk's transaction.
@@ -43,6 +46,22 @@ class PreparedUpsert:
             values: one sequence a column, all of the same length, at least 1.
         """
         return await self._merge.apply(await self._session.connection(), values)
+
+    async def in_key_order(self, values: Sequence[Sequence[object]]) -> list[list[int]]:
+        """The indexes of some rows in the order of their keys, those of one key together, in their own order.
+
+        Args:
+            values: as for `apply`.
+
+        Returns:
+            Groups of rows with one key; a single group where the database cannot compare them, for it refuses a key.
+        """
+
+        async def order() -> list[list[int]]:
+            return await self._merge.in_key_order(await self._session.connection(), values)
+
+        found = await attempt(self._session, self._database, order)
+        return [list(range(len(values[0])))] if isinstance(found, ErrorRecord) else found
 
 
 class JobTools:
@@ -94,7 +113,7 @@ class JobTools:
             update: those that an existing row takes from an incoming one.
         """
         merge = self._database.dialect.merge(table, facts, columns=columns, key=key, update=update)
-        return PreparedUpsert(merge, self._session)
+        return PreparedUpsert(merge, self._session, self._database)
 
     async def quarantine(self, rows: Sequence[RefusedRow]) -> None:
         """Put refused rows aside in the chunk's transaction."""
@@ -112,9 +131,24 @@ class JobTools:
         """Run a query in a short read-only transaction of its own, apart from the chunk's."""
         return await fetch(self._database, self._settings, statement)
 
-    async def isolate(self, items: Sequence[T], apply: Callable[[Sequence[T]], Awaitable[R]]) -> Isolated[T, R]:
+    async def check_deferred(self, facts: TableFacts) -> None:
+        """Check now what a table has checked at COMMIT only, when it is too late to isolate a row.
+
+        Args:
+            facts: of the table; where nothing of it is deferred, nothing is sent.
+        """
+        if facts.deferred:
+            await self._database.dialect.check_deferred(await self._session.connection())
+
+    async def isolate(
+        self,
+        items: Sequence[T],
+        apply: Callable[[Sequence[T]], Awaitable[R]],
+        *,
+        again: Callable[[T], bool] | None = None,
+    ) -> Isolated[T, R]:
         """Apply items in the chunk's transaction, leaving out those that the database refuses; see `isolate`."""
-        return await isolate(self._session, self._database, items, apply)
+        return await isolate(self._session, self._database, items, apply, again=again)
 
     async def lock_span(self, span: Span, *, keys_stay: bool) -> int:
         """Lock the rows of a span that are meant, in key order; see `lock_span`."""

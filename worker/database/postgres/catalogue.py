@@ -46,6 +46,8 @@ WITH RECURSIVE layers AS (
 )
 SELECT attribute.attname AS name,
        relation.relkind = 'p' AS partitioned,
+       EXISTS (SELECT FROM pg_catalog.pg_constraint AS late
+               WHERE late.condeferred AND relation.oid IN (late.conrelid, late.confrelid)) AS deferred,
        CASE WHEN relation.reltuples >= 0 THEN CAST(relation.reltuples AS bigint) END AS estimated_rows,
        format_type(layers.type, -1) AS type_name,
        format_type(layers.type, layers.typmod) AS full_type,
@@ -132,6 +134,7 @@ async def read_table_facts(connection: AsyncConnection, table: Table) -> TableFa
         unique_keys=tuple(UniqueKey(row["name"], tuple(row["columns"]), primary=row["primary"]) for row in keys),
         partitioned=columns[0]["partitioned"],
         estimated_rows=columns[0]["estimated_rows"],
+        deferred=columns[0]["deferred"],
     )
 
 

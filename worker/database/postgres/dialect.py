@@ -86,6 +86,10 @@ class Postgres:
         """See `fencing.end`."""
         return fencing.end(claim, outcome, worker)
 
+    async def check_deferred(self, connection: AsyncConnection) -> None:
+        """Deferred constraints, and triggers that are constraints, as the transaction stands."""
+        await connection.execute(text("SET CONSTRAINTS ALL IMMEDIATE"))
+
     async def table_facts(self, connection: AsyncConnection, table: Table) -> TableFacts:
         """The table as pg_catalog has it."""
         return await catalogue.read_table_facts(connection, table)

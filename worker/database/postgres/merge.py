@@ -11,7 +11,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from worker.core.merge_counts import MergeCounts
 from worker.core.table_facts import TableFacts
 from worker.database.postgres.merge_shape import MergeShape, merge_shape
-from worker.database.postgres.merge_statement import merge_statement, touch_name, value_name
+from worker.database.postgres.merge_statement import key_order_statement, merge_statement, touch_name, value_name
 from worker.database.postgres.merge_values import Encoder, column_encoder
 from worker.database.postgres.model_defaults import Maker, value_maker
 
@@ -69,6 +69,27 @@ class PostgresMerge:
             duplicates=len(values[0]) - distinct,
         )
 
+    async def in_key_order(self, connection: AsyncConnection, values: Sequence[Sequence[object]]) -> list[list[int]]:
+        """The indexes of some rows in the order of their keys, as the database compares them.
+
+        Args:
+            connection: in a transaction of the caller's. The same engine's in every call.
+            values: as for `apply`.
+
+        Returns:
+            Groups of rows with one key, each in the rows' own order.
+
+        Raises:
+            sqlalchemy.exc.DBAPIError: the database refused a key.
+        """
+        if self._prepared is None:
+            self._prepared = _Prepared(self._shape, connection.dialect)
+        statement, parameters = self._prepared.key_order(values)
+        groups: dict[int, list[int]] = {}
+        for position, group in await connection.execute(statement, parameters):
+            groups.setdefault(group, []).append(position - 1)
+        return list(groups.values())
+
 
 class _Prepared:
     """What is made once, as soon as the server is known."""
@@ -78,6 +99,8 @@ class _Prepared:
             return column_encoder(column, shape.column_facts(column), dialect)
 
         self.statement: Select[int, int, int] = merge_statement(shape, dialect)
+        self._key_order = key_order_statement(shape, dialect)
+        self._key = [(at, encoder(column)) for at, column in enumerate(shape.given) if column in shape.key]
         self._given = [(encoder(column), _maker_for_none(shape, column)) for column in shape.given]
         self._filled = [
             (encoder(column), make) for column in shape.filled if (make := value_maker(column.default)) is not None
@@ -85,6 +108,10 @@ class _Prepared:
         self._touched = [
             (encoder(column), make) for column in shape.touched if (make := value_maker(column.onupdate)) is not None
         ]
+
+    def key_order(self, values: Sequence[Sequence[object]]) -> tuple[Select[int, int], dict[str, object]]:
+        """The statement that orders some rows by their keys, and its parameters."""
+        return self._key_order, {value_name(at): encode(values[at]) for at, encode in self._key}
 
     def parameters(self, values: Sequence[Sequence[object]]) -> dict[str, object]:
         """The statement's parameters for some rows."""

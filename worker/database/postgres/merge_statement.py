@@ -89,6 +89,31 @@ def merge_statement(shape: MergeShape, dialect: Dialect) -> Select[int, int, int
     ).select_from(merged)
 
 
+def key_order_statement(shape: MergeShape, dialect: Dialect) -> Select[int, int]:
+    """The statement that tells the order of rows by their keys, and which have one key.
+
+    Args:
+        shape: which columns play which part.
+        dialect: of the connection that will run it.
+
+    Returns:
+        A SELECT of a row for each one sent, in the order of the keys: its place among those sent, from 1, and the
+        number of its key. Its parameters are named by `value_name`.
+    """
+    names = [value_name(shape.sent.index(column)) for column in shape.key]
+    arrays = [
+        cast(bindparam(name, type_=NullType()), CatalogueType(f"{shape.column_facts(column).driver_type}[]"))
+        for name, column in zip(names, shape.key, strict=True)
+    ]
+    sent = func.unnest(*arrays).table_valued(*names, with_ordinality="position").render_derived(name="sent")
+    key = [
+        _comparable_key(sent.c[name], column, shape.column_facts(column), dialect)
+        for name, column in zip(names, shape.key, strict=True)
+    ]
+    number = func.dense_rank().over(order_by=key)
+    return select(sent.c.position, number.label("number")).order_by(number, sent.c.position)
+
+
 def _latest(shape: MergeShape, dialect: Dialect) -> CTE:
     """The rows to store: of those with one key, the last. As sent in c0, c1, ..., and the key in k0, k1, ..."""
     arrays = [
