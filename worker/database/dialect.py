@@ -6,7 +6,7 @@ Owns the seam. Everything that one database does differently from another stands
 from collections.abc import Mapping, Sequence
 from typing import Protocol
 
-from sqlalchemy import Connection, Table
+from sqlalchemy import ColumnElement, Connection, Table
 from sqlalchemy.ext.asyncio import AsyncConnection
 from sqlalchemy.sql.base import Executable
 
@@ -15,6 +15,7 @@ from worker.core.outcomes import Outcome
 from worker.core.progress import Progress
 from worker.core.settings import Settings
 from worker.core.table_facts import TableFacts
+from worker.core.update_counts import UpdateCounts
 from worker.database.claims import Claim, Claimed, Delivery, Fence
 from worker.database.classify import ErrorTable
 
@@ -28,6 +29,22 @@ class Merge(Protocol):
 
     async def in_key_order(self, connection: AsyncConnection, values: Sequence[Sequence[object]]) -> list[list[int]]:
         """The indexes of some rows in the order of their keys, those of one key together, in their own order."""
+        ...
+
+
+class RowUpdate(Protocol):
+    """A prepared update of one table, for one set of columns: each row has values of its own."""
+
+    async def apply(self, connection: AsyncConnection, values: Sequence[Sequence[object]]) -> UpdateCounts:
+        """Update some rows, given as one sequence a column; counts exactly, and inserts none."""
+        ...
+
+
+class WhereUpdate(Protocol):
+    """A prepared update of one table: all rows that are meant get the same values."""
+
+    async def apply(self, connection: AsyncConnection, condition: ColumnElement[bool]) -> UpdateCounts:
+        """Update the rows for which a condition holds, locked in key order; counts exactly."""
         ...
 
 
@@ -84,4 +101,12 @@ class Dialect(Protocol):
         self, table: Table, facts: TableFacts, *, columns: Sequence[str], key: Sequence[str], update: Sequence[str]
     ) -> Merge:
         """Prepare an upsert."""
+        ...
+
+    def row_update(self, table: Table, facts: TableFacts, *, columns: Sequence[str], key: Sequence[str]) -> RowUpdate:
+        """Prepare an update of rows with values of their own."""
+        ...
+
+    def where_update(self, table: Table, facts: TableFacts, values: Mapping[str, object]) -> WhereUpdate:
+        """Prepare an update that gives many rows the same values."""
         ...

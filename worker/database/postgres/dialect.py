@@ -15,6 +15,7 @@ from worker.database.classify import ErrorTable
 from worker.database.postgres import catalogue, column_types, fencing
 from worker.database.postgres.errors import POSTGRES_ERRORS
 from worker.database.postgres.merge import PostgresMerge
+from worker.database.postgres.row_update import PostgresRowUpdate, PostgresWhereUpdate
 
 # imported for what it registers
 _ = column_types
@@ -99,3 +100,13 @@ class Postgres:
     ) -> PostgresMerge:
         """An upsert by INSERT ... ON CONFLICT."""
         return PostgresMerge(table, facts, columns=columns, key=key, update=update)
+
+    def row_update(
+        self, table: Table, facts: TableFacts, *, columns: Sequence[str], key: Sequence[str]
+    ) -> PostgresRowUpdate:
+        """An update from arrays, under locks taken in key order by the same statement."""
+        return PostgresRowUpdate(table, facts, columns=columns, key=key)
+
+    def where_update(self, table: Table, facts: TableFacts, values: Mapping[str, object]) -> PostgresWhereUpdate:
+        """An update under locks taken in key order by the same statement."""
+        return PostgresWhereUpdate(table, facts, values)

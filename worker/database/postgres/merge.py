@@ -10,10 +10,14 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from worker.core.merge_counts import MergeCounts
 from worker.core.table_facts import TableFacts
+from worker.database.postgres.key_order import KeyOrder
 from worker.database.postgres.merge_shape import MergeShape, merge_shape
-from worker.database.postgres.merge_statement import key_order_statement, merge_statement, touch_name, value_name
-from worker.database.postgres.merge_values import Encoder, column_encoder
+from worker.database.postgres.merge_statement import merge_statement
 from worker.database.postgres.model_defaults import Maker, value_maker
+from worker.database.postgres.row_shape import RowShape
+from worker.database.postgres.sent_rows import value_name
+from worker.database.postgres.sent_values import Encoder, column_encoder
+from worker.database.postgres.touches import Touches
 
 
 class PostgresMerge:
@@ -84,11 +88,7 @@ class PostgresMerge:
         """
         if self._prepared is None:
             self._prepared = _Prepared(self._shape, connection.dialect)
-        statement, parameters = self._prepared.key_order(values)
-        groups: dict[int, list[int]] = {}
-        for position, group in await connection.execute(statement, parameters):
-            groups.setdefault(group, []).append(position - 1)
-        return list(groups.values())
+        return await self._prepared.key_order.groups(connection, values)
 
 
 class _Prepared:
@@ -96,34 +96,24 @@ class _Prepared:
 
     def __init__(self, shape: MergeShape, dialect: Dialect) -> None:
         def encoder(column: Column[object]) -> Encoder:
-            return column_encoder(column, shape.column_facts(column), dialect)
+            return column_encoder(column, shape.rows.column_facts(column), dialect)
 
         self.statement: Select[int, int, int] = merge_statement(shape, dialect)
-        self._key_order = key_order_statement(shape, dialect)
-        self._key = [(at, encoder(column)) for at, column in enumerate(shape.given) if column in shape.key]
-        self._given = [(encoder(column), _maker_for_none(shape, column)) for column in shape.given]
+        self.key_order = KeyOrder(shape.rows, dialect)
+        self._given = [(encoder(column), _maker_for_none(shape.rows, column)) for column in shape.rows.given]
         self._filled = [
             (encoder(column), make) for column in shape.filled if (make := value_maker(column.default)) is not None
         ]
-        self._touched = [
-            (encoder(column), make) for column in shape.touched if (make := value_maker(column.onupdate)) is not None
-        ]
-
-    def key_order(self, values: Sequence[Sequence[object]]) -> tuple[Select[int, int], dict[str, object]]:
-        """The statement that orders some rows by their keys, and its parameters."""
-        return self._key_order, {value_name(at): encode(values[at]) for at, encode in self._key}
+        self._touches = Touches(shape.rows, dialect)
 
     def parameters(self, values: Sequence[Sequence[object]]) -> dict[str, object]:
         """The statement's parameters for some rows."""
         sent = [encode(_without_none(column, make)) for (encode, make), column in zip(self._given, values, strict=True)]
         sent += [encode([make() for _ in values[0]]) for encode, make in self._filled]
-        touched = [encode([make()])[0] for encode, make in self._touched]
-        return {value_name(position): array for position, array in enumerate(sent)} | {
-            touch_name(position): value for position, value in enumerate(touched)
-        }
+        return {value_name(at): array for at, array in enumerate(sent)} | self._touches.parameters()
 
 
-def _maker_for_none(shape: MergeShape, column: Column[object]) -> Maker | None:
+def _maker_for_none(shape: RowShape, column: Column[object]) -> Maker | None:
     """The model's default, where None may not be stored and the database has no default to put in its place."""
     facts = shape.column_facts(column)
     return None if facts.nullable or facts.default is not None else value_maker(column.default)

@@ -1,0 +1,49 @@
+"""What a changed row gets besides the values given: the model's `onupdate=`.
+
+Owns both halves of it: the parameters that carry what Python makes, and the expressions that set it. Refuses to know
+when a row counts as changed: the statement does.
+"""
+
+from sqlalchemy import Column, ColumnElement, Dialect, bindparam, cast
+from sqlalchemy.types import NullType
+
+from worker.core.table_facts import ColumnFacts
+from worker.database.postgres.model_defaults import SqlExpression, value_maker
+from worker.database.postgres.row_shape import RowShape
+from worker.database.postgres.sent_rows import CatalogueType
+from worker.database.postgres.sent_values import column_encoder
+
+
+class Touches:
+    """Makes the parameters for the touched columns of a shape, anew for each statement.
+
+    Args:
+        shape: which columns are touched.
+        dialect: of the engine that will send them.
+    """
+
+    def __init__(self, shape: RowShape, dialect: Dialect) -> None:
+        self._made = [
+            (column_encoder(column, shape.column_facts(column), dialect), make)
+            for column in shape.touched
+            if (make := value_maker(column.onupdate)) is not None
+        ]
+
+    def parameters(self) -> dict[str, object]:
+        """One value a touched column: all rows that a statement changes get the same."""
+        return {_name(at): encode([make()])[0] for at, (encode, make) in enumerate(self._made)}
+
+
+def touching(shape: RowShape) -> dict[Column[object], ColumnElement[object] | SqlExpression]:
+    """What an UPDATE sets besides, by column."""
+    touched = {column: _touch(at, shape.column_facts(column)) for at, column in enumerate(shape.touched)}
+    return {**touched, **shape.retouched}
+
+
+def _name(position: int) -> str:
+    return f"t{position}"
+
+
+def _touch(position: int, facts: ColumnFacts) -> ColumnElement[object]:
+    sent = cast(bindparam(_name(position), type_=NullType()), CatalogueType(facts.driver_type))
+    return cast(sent, CatalogueType(facts.type_name))
