@@ -1,6 +1,7 @@
 """The jobs that ship, one file a family. A worker finds them by the setting WORKER_JOBS, as it finds a user's own."""
 
+from jobs.batch_update import batch_update
 from jobs.bulk_upsert import bulk_upsert
 from jobs.cleanup import cleanup
 
-__all__ = ["bulk_upsert", "cleanup"]
+__all__ = ["batch_update", "bulk_upsert", "cleanup"]

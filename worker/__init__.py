@@ -18,6 +18,7 @@ if TYPE_CHECKING:
         RequestError,
         Retry,
         Snooze,
+        TooManyRefusedError,
         UnknownColumnError,
     )
     from worker.core.isolated import Isolated, Refused
@@ -27,8 +28,9 @@ if TYPE_CHECKING:
     from worker.core.refused import RefusedRow
     from worker.core.settings import Settings, load_settings
     from worker.core.table_facts import ColumnFacts, TableFacts, UniqueKey
+    from worker.core.update_counts import UpdateCounts
     from worker.core.where import Condition, parse_where
-    from worker.declare.context import Chunk, JobContext, LedgerPage, Upsert
+    from worker.declare.context import Chunk, JobContext, LedgerPage, RowUpdate, Upsert, WhereUpdate
     from worker.declare.registry import REGISTRY, Registry, job
     from worker.declare.tables import RegisteredTable, Tables
     from worker.declare.walk import Span, Walk, primary_walk
@@ -40,6 +42,7 @@ if TYPE_CHECKING:
     from worker.source.spec import SourceSpec
     from worker.source.table_columns import writable_columns
     from worker.source.validate import RowValidator, ValidatedBatch
+    from worker.source.validate_faults import row_payload
 
 _HOMES: dict[str, tuple[str, ...]] = {
     "worker.client": (
@@ -55,6 +58,7 @@ _HOMES: dict[str, tuple[str, ...]] = {
         "RequestError",
         "Retry",
         "Snooze",
+        "TooManyRefusedError",
         "UnknownColumnError",
     ),
     "worker.core.isolated": (
@@ -74,6 +78,7 @@ _HOMES: dict[str, tuple[str, ...]] = {
         "TableFacts",
         "UniqueKey",
     ),
+    "worker.core.update_counts": ("UpdateCounts",),
     "worker.core.where": (
         "Condition",
         "parse_where",
@@ -82,7 +87,9 @@ _HOMES: dict[str, tuple[str, ...]] = {
         "Chunk",
         "JobContext",
         "LedgerPage",
+        "RowUpdate",
         "Upsert",
+        "WhereUpdate",
     ),
     "worker.declare.registry": (
         "REGISTRY",
@@ -127,6 +134,7 @@ _HOMES: dict[str, tuple[str, ...]] = {
         "RowValidator",
         "ValidatedBatch",
     ),
+    "worker.source.validate_faults": ("row_payload",),
 }
 """Where each name lives. It is imported when it is first used: a command's `--help` needs none of them."""
 
@@ -156,6 +164,7 @@ __all__ = [
     "RequestError",
     "Retry",
     "RowFault",
+    "RowUpdate",
     "RowValidator",
     "RunOptions",
     "Settings",
@@ -165,11 +174,14 @@ __all__ = [
     "Span",
     "TableFacts",
     "Tables",
+    "TooManyRefusedError",
     "UniqueKey",
     "UnknownColumnError",
+    "UpdateCounts",
     "Upsert",
     "ValidatedBatch",
     "Walk",
+    "WhereUpdate",
     "check_bounded",
     "check_refused",
     "check_source",
@@ -182,6 +194,7 @@ __all__ = [
     "open_source",
     "parse_where",
     "primary_walk",
+    "row_payload",
     "where_clause",
     "writable_columns",
 ]

@@ -39,6 +39,10 @@ class RowUpdate(Protocol):
         """Update some rows, given as one sequence a column; counts exactly, and inserts none."""
         ...
 
+    async def in_key_order(self, connection: AsyncConnection, values: Sequence[Sequence[object]]) -> list[list[int]]:
+        """The indexes of some rows in the order of their keys, those of one key together, in their own order."""
+        ...
+
 
 class WhereUpdate(Protocol):
     """A prepared update of one table: all rows that are meant get the same values."""

@@ -24,6 +24,7 @@ from worker.core.progress import Progress
 from worker.core.refused import RefusedRow
 from worker.core.settings import Settings
 from worker.core.table_facts import TableFacts
+from worker.core.update_counts import UpdateCounts
 from worker.declare.tables import Tables
 from worker.declare.walk import KeyValues, Span, Walk, WalkCursor
 
@@ -111,6 +112,26 @@ class LedgerUpkeep(Protocol):
         ...
 
 
+class RowUpdate(Protocol):
+    """A prepared update of one table: each row has values of its own, and none is inserted."""
+
+    async def apply(self, values: Sequence[Sequence[object]]) -> UpdateCounts:
+        """Update some rows in the chunk's transaction, given as one sequence a column."""
+        ...
+
+    async def in_key_order(self, values: Sequence[Sequence[object]]) -> list[list[int]]:
+        """The indexes of some rows in the order of their keys, those of one key together, in their own order."""
+        ...
+
+
+class WhereUpdate(Protocol):
+    """A prepared update of one table: all rows that are meant get the same values."""
+
+    async def apply(self, condition: ColumnElement[bool]) -> UpdateCounts:
+        """Lock and update the rows for which a condition holds, in the chunk's transaction."""
+        ...
+
+
 class Tools(Protocol):
     """What the shipped jobs are made of; the run layer's part of a context."""
 
@@ -122,6 +143,14 @@ class Tools(Protocol):
         self, table: Table, facts: TableFacts, *, columns: Sequence[str], key: Sequence[str], update: Sequence[str]
     ) -> Upsert:
         """Prepare an upsert of a registered table."""
+        ...
+
+    def row_update(self, table: Table, facts: TableFacts, *, columns: Sequence[str], key: Sequence[str]) -> RowUpdate:
+        """Prepare an update of a registered table's rows with values of their own."""
+        ...
+
+    def where_update(self, table: Table, facts: TableFacts, values: Mapping[str, object]) -> WhereUpdate:
+        """Prepare an update that gives many rows of a registered table the same values."""
         ...
 
     async def quarantine(self, rows: Sequence[RefusedRow]) -> None:

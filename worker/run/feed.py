@@ -17,7 +17,7 @@ from worker.core.refused import RefusedRow
 from worker.declare.context import JobContext
 from worker.source.batch import Batch, Source
 from worker.source.validate import ValidatedBatch
-from worker.source.validate_faults import payload
+from worker.source.validate_faults import row_payload
 
 
 class Validator(Protocol):
@@ -58,8 +58,8 @@ class Portion:
 
     def _refused(self, raw: dict[int, tuple[object, ...]], found: Refused[int]) -> RefusedRow:
         position, error = self.rows.positions[found.item], found.error
-        held = payload(self.columns, raw[position], empty_is_text=self.empty_is_text)
-        return RefusedRow(position, error.message, held, error.sqlstate, error.constraint)
+        held = row_payload(self.columns, raw[position], empty_is_text=self.empty_is_text)
+        return RefusedRow.by_database(position, held, error)
 
 
 Apply = Callable[[Portion], Awaitable[None]]

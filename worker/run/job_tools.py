@@ -3,65 +3,29 @@
 Owns the run's side of these tools. Refuses SQL: the dialect and the ledger have it.
 """
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import TypeVar
 
 from sqlalchemy import ColumnElement, CursorResult, Row, Select, Table
 from sqlalchemy.sql.base import Executable
 
 from worker.core.isolated import Isolated
-from worker.core.merge_counts import MergeCounts
-from worker.core.outcomes import ErrorRecord
 from worker.core.refused import RefusedRow
 from worker.core.settings import Settings
 from worker.core.table_facts import TableFacts
 from worker.database.claims import Claimed
-from worker.database.dialect import Merge
-from worker.database.engine import Database
 from worker.database.ledger import Ledger
 from worker.database.quarantine import put_aside
 from worker.database.session import RunSession, fetch
-from worker.declare.context import LedgerUpkeep, Upsert
+from worker.declare.context import LedgerUpkeep, RowUpdate, Upsert, WhereUpdate
 from worker.declare.walk import KeyValues, Span
-from worker.run.isolate import attempt, isolate
+from worker.run.isolate import isolate
+from worker.run.prepared import PreparedRows, PreparedWhere
 from worker.run.span_work import apply_span, lock_span
 from worker.run.upkeep import HeldRuns, Upkeep
 
 T = TypeVar("T")
 R = TypeVar("R")
-
-
-class PreparedUpsert:
-    """An upsert bound to a run's session."""
-
-    def __init__(self, merge: Merge, session: RunSession, database: Database) -> None:
-        self._merge = merge
-        self._session = session
-        self._database = database
-
-    async def apply(self, values: Sequence[Sequence[object]]) -> MergeCounts:
-        """Upsert some rows in the chunk's transaction.
-
-        Args:
-            values: one sequence a column, all of the same length, at least 1.
-        """
-        return await self._merge.apply(await self._session.connection(), values)
-
-    async def in_key_order(self, values: Sequence[Sequence[object]]) -> list[list[int]]:
-        """The indexes of some rows in the order of their keys, those of one key together, in their own order.
-
-        Args:
-            values: as for `apply`.
-
-        Returns:
-            Groups of rows with one key; a single group where the database cannot compare them, for it refuses a key.
-        """
-
-        async def order() -> list[list[int]]:
-            return await self._merge.in_key_order(await self._session.connection(), values)
-
-        found = await attempt(self._session, self._database, order)
-        return [list(range(len(values[0])))] if isinstance(found, ErrorRecord) else found
 
 
 class JobTools:
@@ -113,7 +77,29 @@ class JobTools:
             update: those that an existing row takes from an incoming one.
         """
         merge = self._database.dialect.merge(table, facts, columns=columns, key=key, update=update)
-        return PreparedUpsert(merge, self._session, self._database)
+        return PreparedRows(merge, self._session, self._database)
+
+    def row_update(self, table: Table, facts: TableFacts, *, columns: Sequence[str], key: Sequence[str]) -> RowUpdate:
+        """Prepare an update of rows with values of their own.
+
+        Args:
+            table: a registered one.
+            facts: what the database says of it.
+            columns: the columns that values will be given for, in their order; those beside the key are updated.
+            key: those that tell rows apart, covered by a unique constraint.
+        """
+        update = self._database.dialect.row_update(table, facts, columns=columns, key=key)
+        return PreparedRows(update, self._session, self._database)
+
+    def where_update(self, table: Table, facts: TableFacts, values: Mapping[str, object]) -> WhereUpdate:
+        """Prepare an update that gives many rows the same values.
+
+        Args:
+            table: a registered one, with a primary key.
+            facts: what the database says of it.
+            values: validated values by column name.
+        """
+        return PreparedWhere(self._database.dialect.where_update(table, facts, values), self._session)
 
     async def quarantine(self, rows: Sequence[RefusedRow]) -> None:
         """Put refused rows aside in the chunk's transaction."""

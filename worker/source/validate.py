@@ -5,9 +5,10 @@ and leaves out the rows that are at fault. Refuses to read sources and to write 
 """
 
 from collections import defaultdict
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 
+from pydantic.fields import FieldInfo
 from sqlalchemy import Column, Table
 from sqlmodel import SQLModel
 
@@ -18,7 +19,8 @@ from worker.source.column_defaults import has_default, python_default
 from worker.source.column_limits import steps_for
 from worker.source.column_types import Written, adapter_of, annotation_of, model_fields, takes_text, written_in_text
 from worker.source.validate_columns import ColumnRule, Faults
-from worker.source.validate_faults import payload
+from worker.source.validate_faults import row_payload
+from worker.source.validate_fields import ModelFields, judges_fields
 from worker.source.validate_rows import Fields, ModelRows, leave_to_model, needs_rows
 
 
@@ -55,11 +57,15 @@ class RowValidator:
         empty_is_text: True for a source whose values are text and whose absent values are empty cells (CSV): then an
             absent value is `''` in a NOT NULL text column, and text in a column of documents is JSON, and in one of
             arrays a JSON list or the database's own notation (`{1,2}`).
+        inserts: whether a row may become a new one of the table. False where rows only change what is there: then no
+            default stands for anything, an absent value of a NOT NULL column is refused (of a nullable one it is
+            NULL, as everywhere), and what the source does not carry is not asked for. A model with validators of its
+            own judges single fields where it can, see `worker.source.validate_fields`.
 
     Attributes:
         source_columns: as given.
-        columns: the columns that values are produced for: the source's, then those that the source lacks and that
-            have a Python-side default and none in the database, so that inserted rows are complete.
+        columns: the columns that values are produced for: the source's, then, for rows that may be inserted, those
+            that the source lacks and that have a Python-side default and none in the database.
 
     Raises:
         UnknownColumnError: the table has no such column.
@@ -76,21 +82,26 @@ class RowValidator:
         source_columns: tuple[str, ...],
         key: tuple[str, ...],
         empty_is_text: bool,
+        inserts: bool = True,
     ) -> None:
         known: dict[str, Column[object]] = {c.name: c for c in table.columns if c.name in facts.columns}
         _check_columns(facts, known, source_columns, key)
         fields = {} if model is None else model_fields(model, table)
-        whole_rows = model is not None and needs_rows(model, fields)
-        build = _RuleBuilder(model, fields, facts, key, whole_rows=whole_rows, empty_is_text=empty_is_text)
+        judged = model is not None and needs_rows(model, fields)
+        build = _RuleBuilder(model, fields, facts, key, judged=judged, empty_is_text=empty_is_text, inserts=inserts)
         self._rules = [build.rule(known[name]) for name in source_columns]
         lacking = [column for name, column in known.items() if name not in source_columns]
         extra = [rule for rule in map(build.rule, lacking) if _completes_rows(rule)]
         self._empty_is_text = empty_is_text
         self._made = [rule for rule in extra if rule.default is not leave_to_model]
         by_model = [rule for rule in extra if rule.default is leave_to_model]
-        self._model_rows = (
-            ModelRows(model, fields, facts, rules=self._rules, extra=by_model) if model and whole_rows else None
-        )
+        self._judge: ModelRows | ModelFields | None = None
+        if model is not None and judged:
+            self._judge = (
+                ModelRows(model, fields, facts, rules=self._rules, extra=by_model)
+                if inserts or not judges_fields(model)
+                else ModelFields(model, fields, rules=self._rules)
+            )
         self.source_columns = source_columns
         self.columns = source_columns + tuple(rule.facts.name for rule in (*by_model, *self._made))
         self._judged = (*self._rules, *by_model)
@@ -115,7 +126,7 @@ class RowValidator:
             RowFault(
                 batch.positions[index],
                 "; ".join(reasons),
-                payload(self.source_columns, batch.rows[index], empty_is_text=self._empty_is_text),
+                row_payload(self.source_columns, batch.rows[index], empty_is_text=self._empty_is_text),
             )
             for index, reasons in faults.items()
         ]
@@ -123,15 +134,17 @@ class RowValidator:
 
     def _values(self, rows: list[tuple[object, ...]], faults: Faults) -> list[list[object]]:
         cells: list[Sequence[object]] = list(zip(*rows, strict=True)) if rows else [() for _ in self._rules]
-        if self._model_rows is None:
+        if self._judge is None:
             values = [rule.validate(column, faults) for rule, column in zip(self._rules, cells, strict=True)]
         else:
-            values = self._by_model(self._model_rows, cells, faults)
+            values = self._by_model(self._judge, cells, faults)
         return values + [rule.make_defaults(len(rows), faults) for rule in self._made]
 
-    def _by_model(self, model_rows: ModelRows, cells: list[Sequence[object]], faults: Faults) -> list[list[object]]:
+    def _by_model(
+        self, judge: ModelRows | ModelFields, cells: list[Sequence[object]], faults: Faults
+    ) -> list[list[object]]:
         prepared = [rule.prepare(column, faults) for rule, column in zip(self._rules, cells, strict=True)]
-        judged = model_rows.validate(prepared, faults)
+        judged = judge.validate(prepared, faults)
         # A column that the source lacks has no raw value to quote but the one that the model made.
         raw = [*cells, *judged[len(cells) :]]
         return [
@@ -145,20 +158,22 @@ class _RuleBuilder:
     fields: Fields
     facts: TableFacts
     key: tuple[str, ...]
-    whole_rows: bool
+    judged: bool
     empty_is_text: bool
+    inserts: bool
 
     def rule(self, column: Column[object]) -> ColumnRule:
         facts = self.facts.column(column.name)
         in_key = column.name in self.key
         field = self.fields[column.name][1] if column.name in self.fields else None
-        by_model = self.whole_rows and field is not None
+        by_model = self.judged and field is not None
         annotation = annotation_of(column, facts, field)
         return ColumnRule(
             facts=facts,
             in_key=in_key,
             empty_text=self.empty_is_text and facts.text and not facts.array and takes_text(annotation),
-            default=leave_to_model if by_model and field and has_default(field) else python_default(column, field),
+            inserts=self.inserts,
+            default=self._default(column, field) if self.inserts else None,
             adapter=adapter_of(
                 object if by_model else annotation,
                 nullable=facts.nullable and not in_key,
@@ -167,6 +182,9 @@ class _RuleBuilder:
             ),
             steps=steps_for(column, facts, annotation),
         )
+
+    def _default(self, column: Column[object], field: FieldInfo | None) -> Callable[[], object] | None:
+        return leave_to_model if self.judged and field and has_default(field) else python_default(column, field)
 
 
 def _completes_rows(rule: ColumnRule) -> bool:

@@ -41,6 +41,7 @@ class ColumnRule:
         facts: the column as the database declares it.
         in_key: whether it is part of the key, which admits no NULL.
         empty_text: whether an absent value is `''` rather than missing.
+        inserts: whether a row may become a new one of the table, so that the database's default may stand for a cell.
         default: makes the Python-side default; None where there is none.
         adapter: validates a whole column; admits None exactly where NULL is.
         steps: the database's limits and conversions.
@@ -49,6 +50,7 @@ class ColumnRule:
     facts: ColumnFacts
     in_key: bool
     empty_text: bool
+    inserts: bool
     default: Callable[[], object] | None
     adapter: TypeAdapter[list[object]]
     steps: tuple[Step, ...]
@@ -99,9 +101,9 @@ class ColumnRule:
             return self.default()
         if self.in_key:
             return Refusal(_NULL_IN_KEY)
-        if cell is not ABSENT:
-            return Refusal("may not be null")
-        return Refusal("is required") if self.facts.default is None else None
+        if cell is ABSENT and self.inserts:
+            return Refusal("is required") if self.facts.default is None else None
+        return Refusal("may not be null" if cell is None else "may not be empty or null")
 
     def finish(self, values: list[object], cells: Sequence[object], faults: Faults) -> list[object]:
         """Apply the database's limits and conversions to values of the right type.

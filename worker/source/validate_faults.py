@@ -78,7 +78,7 @@ def details(error: ValidationError) -> list[ErrorDetails]:
     return error.errors(include_url=False, include_context=False, include_input=False)
 
 
-def payload(columns: tuple[str, ...], row: tuple[object, ...], *, empty_is_text: bool) -> dict[str, object]:
+def row_payload(columns: tuple[str, ...], row: tuple[object, ...], *, empty_is_text: bool) -> dict[str, object]:
     """The raw values of a row by column name, whole and JSON-safe; `worker.source.raw_values` has the form.
 
     Args:

@@ -74,21 +74,8 @@ class PostgresMerge:
         )
 
     async def in_key_order(self, connection: AsyncConnection, values: Sequence[Sequence[object]]) -> list[list[int]]:
-        """The indexes of some rows in the order of their keys, as the database compares them.
-
-        Args:
-            connection: in a transaction of the caller's. The same engine's in every call.
-            values: as for `apply`.
-
-        Returns:
-            Groups of rows with one key, each in the rows' own order.
-
-        Raises:
-            sqlalchemy.exc.DBAPIError: the database refused a key.
-        """
-        if self._prepared is None:
-            self._prepared = _Prepared(self._shape, connection.dialect)
-        return await self._prepared.key_order.groups(connection, values)
+        """The indexes of some rows in the order of their keys, as the database compares them; see `KeyOrder.groups`."""
+        return await KeyOrder(self._shape.rows, connection.dialect).groups(connection, values)
 
 
 class _Prepared:
@@ -99,7 +86,6 @@ class _Prepared:
             return column_encoder(column, shape.rows.column_facts(column), dialect)
 
         self.statement: Select[int, int, int] = merge_statement(shape, dialect)
-        self.key_order = KeyOrder(shape.rows, dialect)
         self._given = [(encoder(column), _maker_for_none(shape.rows, column)) for column in shape.rows.given]
         self._filled = [
             (encoder(column), make) for column in shape.filled if (make := value_maker(column.default)) is not None

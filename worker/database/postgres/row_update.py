@@ -11,6 +11,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from worker.core.errors import RequestError
 from worker.core.table_facts import TableFacts
 from worker.core.update_counts import UpdateCounts
+from worker.database.postgres.key_order import KeyOrder
 from worker.database.postgres.row_shape import RowShape, row_shape, set_shape
 from worker.database.postgres.sent_rows import value_name
 from worker.database.postgres.sent_values import column_encoder
@@ -73,6 +74,10 @@ class PostgresRowUpdate:
             missing=distinct - locked,
             duplicates=len(values[0]) - distinct,
         )
+
+    async def in_key_order(self, connection: AsyncConnection, values: Sequence[Sequence[object]]) -> list[list[int]]:
+        """The indexes of some rows in the order of their keys, as the database compares them; see `KeyOrder.groups`."""
+        return await KeyOrder(self._shape, connection.dialect).groups(connection, values)
 
 
 class _Prepared:

@@ -1,0 +1,240 @@
+"""`batch_update`: change rows that are there, all that are meant in one way, or each in its own; none is inserted.
+
+Safe to run again at any point: each chunk's rows, counts and place in the walk or source commit together. It locks the
+rows of one chunk at a time, in key order, and writes nothing for a row that would not change.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Final
+
+from pydantic import BaseModel, JsonValue
+from sqlalchemy import ColumnElement
+
+from jobs.rows_from_source import OnInvalid, RowWork, write_rows
+from worker import (
+    Batch,
+    Isolated,
+    JobContext,
+    ParametersError,
+    RefusedRow,
+    RegisteredTable,
+    RowValidator,
+    RunOptions,
+    Settings,
+    Source,
+    SourceSpec,
+    Span,
+    TableFacts,
+    Tables,
+    UnknownColumnError,
+    UpdateCounts,
+    check_bounded,
+    check_refused,
+    check_source,
+    check_where,
+    job,
+    open_source,
+    parse_where,
+    primary_walk,
+    row_payload,
+    where_clause,
+    writable_columns,
+)
+
+COUNTERS: Final = ("read", "updated", "unchanged", "missing", "duplicates", "quarantined")
+"""What is counted; `read` is always the sum of the others."""
+
+_FORMS: Final = (
+    "batch_update takes either `set`, with `where` to say which rows are meant, for example "
+    '{"table": "orders", "where": {"status": {"eq": "held"}}, "set": {"status": "open"}}; or `source`, with `key` '
+    'unless the primary key tells its rows apart, for example {"table": "orders", "source": {"rows": [{"id": 1, '
+    '"status": "open"}]}}'
+)
+
+
+class RowCounts(BaseModel):
+    """What became of the rows: `read` is the sum of the others."""
+
+    read: int
+    updated: int
+    unchanged: int
+    missing: int
+    duplicates: int
+    quarantined: int
+
+
+def check_update(parameters: BaseModel, tables: Tables, settings: Settings, options: RunOptions) -> None:
+    """Refuse at once what is known to fail without asking the database.
+
+    Raises:
+        RequestError: neither form or both, an unknown table or column, an operation that is not allowed, a column of
+            the primary key to be set, a `where` that the table cannot answer or that is missing, too many inline rows.
+    """
+    given = dict(parameters)
+    _check_form(given)
+    target = tables.allowed(given["table"], "update")
+    source: SourceSpec | None = given["source"]
+    if source is not None:
+        check_source(source, tables, settings)
+        _check_columns(target, [*(given["key"] or ()), *sorted({name for row in source.rows or [] for name in row})])
+        return
+    condition = parse_where(given["where"])
+    check_where(condition, target.table)
+    check_bounded(condition, options, target.table)
+    _check_set(target, given["set"])
+
+
+@job(check=check_update)
+async def batch_update(
+    ctx: JobContext,
+    table: str,
+    where: dict[str, JsonValue] | None = None,
+    set: dict[str, JsonValue] | None = None,  # noqa: A002 - what it is called wherever SQL is known
+    source: SourceSpec | None = None,
+    key: list[str] | None = None,
+    on_invalid: OnInvalid = "quarantine",
+) -> RowCounts:
+    """Update rows of a table: those of a `where` in one way, or each row of a source in its own.
+
+    Args:
+        ctx: the run.
+        table: a registered table.
+        where: which rows are meant, with `set`. Without it every row, which the run option `all` must allow.
+        set: the values that all of them get, by column name.
+        source: instead of both: rows that each carry their key and what is to change. A value that a row lacks is NULL
+            where the column is nullable, as in `bulk_upsert`; in any other column the row is refused.
+        key: the columns that tell the source's rows apart; the primary key unless given. A unique constraint must
+            cover them.
+        on_invalid: `quarantine` puts a row aside that does not fit the table, or that the database refuses; `fail`
+            stops at the first chunk that has one.
+
+    Returns:
+        The counts, over all attempts.
+    """
+    target = ctx.tables.allowed(table, "update")
+    ctx.progress.count(**dict.fromkeys(COUNTERS, 0))
+    facts = await ctx.tools.table_facts(target.table)
+    if source is not None:
+        async with open_source(ctx, source, writable_columns(target.table, facts)) as rows:
+            await write_rows(ctx, rows, _by_rows(ctx, target, facts, rows, key), on_invalid)
+    else:
+        matching = where_clause(parse_where(where), target.table, facts, ctx.started_at)
+        await _update_where(ctx, target, facts, matching, set or {}, on_invalid)
+    return RowCounts.model_validate(ctx.progress.counters)
+
+
+def _check_form(given: Mapping[str, object]) -> None:
+    named = [name for name in ("where", "set", "source", "key") if given[name] is not None]
+    by_rows, by_where = {"source", "key"}, {"where", "set"}
+    if not (("set" in named and by_where.issuperset(named)) or ("source" in named and by_rows.issuperset(named))):
+        raise ParametersError(f"{_FORMS}. Given were: {', '.join(named) or 'neither'}")
+
+
+def _check_columns(target: RegisteredTable, names: Sequence[str]) -> None:
+    existing = [column.name for column in target.table.columns]
+    for name in names:
+        if name not in existing:
+            raise UnknownColumnError(target.name, name, existing)
+
+
+def _check_set(target: RegisteredTable, given: Mapping[str, object]) -> None:
+    if not given:
+        raise ParametersError('`set` names no column. Give at least one, for example {"status": "open"}')
+    _check_columns(target, list(given))
+    for column in target.table.primary_key:
+        if column.name in given:
+            raise ParametersError(
+                f"`set` names column {column.name!r}, which is part of the primary key of table {target.name!r}: many "
+                "rows cannot be given one value of it. Leave it out"
+            )
+
+
+def _by_rows(
+    ctx: JobContext, target: RegisteredTable, facts: TableFacts, rows: Source, key: list[str] | None
+) -> RowWork[UpdateCounts]:
+    unique = facts.unique_key(tuple(key) if key else None)
+    validator = RowValidator(
+        target.table,
+        target.model,
+        facts,
+        source_columns=rows.columns,
+        key=unique.columns,
+        empty_is_text=rows.empty_is_text,
+        inserts=False,
+    )
+    update = ctx.tools.row_update(target.table, facts, columns=validator.columns, key=unique.columns)
+    return RowWork(facts, validator, update)
+
+
+async def _update_where(
+    ctx: JobContext,
+    target: RegisteredTable,
+    facts: TableFacts,
+    matching: ColumnElement[bool],
+    given: Mapping[str, object],
+    on_invalid: OnInvalid,
+) -> None:
+    update = ctx.tools.where_update(target.table, facts, _values(target, facts, given))
+
+    async def apply(these: ColumnElement[bool]) -> UpdateCounts:
+        counts = await update.apply(these)
+        await ctx.tools.check_deferred(facts)
+        return counts
+
+    ctx.progress.total = facts.estimated_rows
+    async for span in ctx.spans(primary_walk(target.table, facts), matching):
+        _check_refused(ctx)
+        whole = on_invalid == "fail"
+        found = Isolated([await apply(span.condition)]) if whole else await ctx.tools.apply_span(span, apply)
+        _count(ctx, found)
+        await ctx.tools.quarantine(_refused_rows(span, found, given))
+    _check_refused(ctx)
+
+
+def _count(ctx: JobContext, found: Isolated[tuple[object, ...], UpdateCounts]) -> None:
+    refused = len(found.refused)
+    ctx.progress.count(
+        read=sum(counts.rows for counts in found.results) + refused,
+        updated=sum(counts.updated for counts in found.results),
+        unchanged=sum(counts.unchanged for counts in found.results),
+        quarantined=refused,
+    )
+
+
+def _refused_rows(
+    span: Span, found: Isolated[tuple[object, ...], UpdateCounts], given: Mapping[str, object]
+) -> list[RefusedRow]:
+    """Such a row has no place in a source; as its key and its new values it could have been a row of one."""
+    columns = (*(column.name for column in span.walk.key), *given)
+    return [
+        RefusedRow.by_database(0, row_payload(columns, (*one.item, *given.values()), empty_is_text=False), one.error)
+        for one in found.refused
+    ]
+
+
+def _values(target: RegisteredTable, facts: TableFacts, given: Mapping[str, object]) -> dict[str, object]:
+    """The values of `set`, each as its column wants it."""
+    written = [name for name in given if facts.column(name).generated]
+    if written:
+        raise ParametersError(
+            f"`set` names column {written[0]!r} of table {target.name!r}, which the database alone writes. Leave it out"
+        )
+    validator = RowValidator(
+        target.table,
+        target.model,
+        facts,
+        source_columns=tuple(given),
+        key=(),
+        empty_is_text=False,
+        inserts=False,
+    )
+    judged = validator.validate(Batch([tuple(given.values())], [1], [], {}, last=True, fraction=None))
+    if judged.faults:
+        raise ParametersError(f"`set` does not fit table {target.name!r}: {judged.faults[0].reason}")
+    return {name: column[0] for name, column in zip(validator.columns, judged.values, strict=True)}
+
+
+def _check_refused(ctx: JobContext) -> None:
+    # of the spans that are committed, which the one that the walk has just entered is not
+    counters = ctx.progress.counters
+    check_refused(ctx.run_id, counters["read"], counters["quarantined"])
