@@ -1,0 +1,270 @@
+"""`batch_update` with `where` and `set`: which rows are met, what is written, what is refused."""
+
+from dataclasses import replace
+from datetime import UTC, datetime
+from decimal import Decimal
+
+import pytest
+from sqlalchemy import Column, DateTime, func
+from sqlmodel import Field, SQLModel
+
+from tests.conftest import MakeRunner
+from tests.support.shop_models import Item
+from tests.support.updates import ITEM, counts, execute, message, put, rows, statements, update
+from worker.core.settings import Settings
+from worker.database.engine import Database
+from worker.database.quarantine import read_quarantine
+from worker.declare.tables import RegisteredTable, Tables
+
+ALL = {"all": True}
+ADVANCE = "UPDATE heavylift_progress"
+
+
+@pytest.fixture
+def settings(settings: Settings) -> Settings:
+    """Settings with chunks of four rows, always."""
+    return settings.model_copy(update={"chunk_start_rows": 4, "chunk_min_rows": 4, "chunk_max_rows": 4})
+
+
+@pytest.fixture
+async def items(database: Database) -> None:
+    """Thirty items; their keys are not in the order of their numbers."""
+    await put(database, [{"sku": f"S{n * 7 % 30:02}", "quantity": n} for n in range(30)])
+
+
+@pytest.mark.usefixtures("items")
+async def test_the_rows_that_are_meant_get_the_values(make_runner: MakeRunner, database: Database) -> None:
+    """Rows of the where get every value of the set, converted as their columns want them; the others stay."""
+    changed = {"price": "7.50", "name": "ä", "counted_at": "2026-01-02T03:04:05"}
+    outcome = await make_runner().run(update(where={"quantity": {"lt": 20}}, set=changed))
+    assert counts(outcome) == {"read": 20, "updated": 20}
+    found = await rows(
+        database, "SELECT quantity < 20, price, name, counted_at, count(*) FROM item GROUP BY 1, 2, 3, 4"
+    )
+    moment = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
+    assert sorted(found) == [(False, Decimal(1), "x", None, 10), (True, Decimal("7.5"), "ä", moment, 20)]
+
+
+@pytest.mark.usefixtures("items")
+async def test_unchanged_rows_are_not_written(make_runner: MakeRunner, database: Database) -> None:
+    """A row that has the values already keeps its version and its writer, and is counted as unchanged."""
+    await execute(database, "UPDATE item SET note = 'done', price = 2 WHERE quantity % 3 = 0")
+    version = "SELECT sku, ctid, CAST(xmin AS text) FROM item WHERE quantity % 3 = 0 ORDER BY sku"
+    before = await rows(database, version)
+    outcome = await make_runner().run(update(where={"quantity": {"ge": 0}}, set={"note": "done", "price": 2}))
+    assert counts(outcome) == {"read": 30, "updated": 20, "unchanged": 10}
+    assert await rows(database, version) == before
+
+
+@pytest.mark.usefixtures("items")
+async def test_a_column_of_the_where_may_be_set(make_runner: MakeRunner, database: Database) -> None:
+    """A row that stops matching by being changed is met once, and none is passed over for it."""
+    await execute(database, "UPDATE item SET note = CASE WHEN quantity % 2 = 0 THEN 'open' ELSE 'held' END")
+    outcome = await make_runner().run(update(where={"note": {"eq": "open"}}, set={"note": "closed"}))
+    assert counts(outcome) == {"read": 15, "updated": 15}
+    assert await rows(database, "SELECT note, count(*) FROM item GROUP BY 1 ORDER BY 1") == [
+        ("closed", 15),
+        ("held", 15),
+    ]
+
+
+@pytest.mark.usefixtures("items")
+async def test_null_where_the_column_admits_it(make_runner: MakeRunner, database: Database) -> None:
+    """A null is a value of a nullable column, and differs from any other."""
+    await execute(database, "UPDATE item SET note = 'x' WHERE quantity < 5")
+    outcome = await make_runner().run(update(options=ALL, set={"note": None}))
+    assert counts(outcome) == {"read": 30, "updated": 5, "unchanged": 25}
+
+
+@pytest.mark.parametrize(
+    ("changed", "said"),
+    [
+        ({"name": None}, "'name' may not be null"),
+        ({"quantity": "many"}, "valid integer"),
+        ({"quantity": 2**31}, "outside the column's range"),
+        ({"price": "1.005"}, "more than 2 decimals"),
+        ({"sku": "A"}, "part of the primary key"),
+        ({"nmae": "A"}, "Did you mean 'name'"),
+        ({}, "names no column"),
+    ],
+)
+@pytest.mark.usefixtures("items")
+async def test_a_set_that_does_not_fit(
+    make_runner: MakeRunner, database: Database, changed: dict[str, object], said: str
+) -> None:
+    """A value or a column that cannot be fails the run once, before anything is written."""
+    runner = make_runner()
+    before = await rows(database, "SELECT * FROM item ORDER BY sku")
+    assert said in message(await runner.run(update(where={"quantity": {"lt": 9}}, set=changed)))
+    assert (await runner.ledger.read("u")).attempts == 1
+    assert await rows(database, "SELECT * FROM item ORDER BY sku") == before
+
+
+async def test_a_generated_column_cannot_be_set(make_runner: MakeRunner, database: Database) -> None:
+    """What the database alone writes is refused, whatever the model says."""
+    await execute(
+        database, "ALTER TABLE item DROP quantity", "ALTER TABLE item ADD quantity int GENERATED ALWAYS AS (1) STORED"
+    )
+    said = message(await make_runner().run(update(where={"sku": {"eq": "A"}}, set={"quantity": 2})))
+    assert "'quantity'" in said
+    assert "the database alone writes" in said
+
+
+@pytest.mark.parametrize(
+    "params",
+    [
+        {},
+        {"where": {"sku": {"eq": "A"}}},
+        {"set": {"name": "x"}, "source": {"rows": [{"sku": "A", "name": "x"}]}},
+        {"set": {"name": "x"}, "key": ["sku"]},
+        {"key": ["sku"]},
+        {"where": {"sku": {"eq": "A"}}, "source": {"rows": [{"sku": "A", "name": "x"}]}},
+    ],
+)
+async def test_exactly_one_of_the_two_forms(make_runner: MakeRunner, params: dict[str, object]) -> None:
+    """Neither form, both, or parts of each are refused with an example of each, and with what was given."""
+    said = message(await make_runner().run(update(**params)))
+    assert "takes either `set`" in said
+    assert '"set": {"status": "open"}' in said
+    assert (
+        f"Given were: {', '.join(name for name in ('where', 'set', 'source', 'key') if name in params) or 'neither'}"
+        in said
+    )
+
+
+@pytest.mark.parametrize("where", [None, {}])
+@pytest.mark.usefixtures("items")
+async def test_every_row_only_where_the_option_says_so(
+    make_runner: MakeRunner, where: dict[str, object] | None
+) -> None:
+    """Without a where, or with an empty one, the run fails unless the option `all` allows it."""
+    runner = make_runner()
+    assert '"all"' in message(await runner.run(update("one", where=where, set={"price": 3})))
+    assert counts(await runner.run(update("two", options=ALL, where=where, set={"price": 3})))["updated"] == 30
+
+
+@pytest.mark.usefixtures("items")
+async def test_the_operation_must_be_allowed(make_runner: MakeRunner) -> None:
+    """A table that WORKER_ALLOW opens for something else only is not updated."""
+    runner = make_runner()
+    runner = replace(runner, tables=Tables({"item": RegisteredTable("item", ITEM, Item)}, {"item": ("upsert",)}))
+    assert "does not allow 'update'" in message(await runner.run(update(options=ALL, set={"price": 3})))
+
+
+@pytest.mark.usefixtures("items")
+async def test_refused_rows_are_put_aside(make_runner: MakeRunner, database: Database) -> None:
+    """A row that violates a constraint stays as it was and is kept with key, values, code and constraint."""
+    await execute(database, "ALTER TABLE item ADD CONSTRAINT cheap CHECK (quantity % 10 <> 5 OR price < 5)")
+    runner = make_runner()
+    outcome = await runner.run(update(where={"quantity": {"ge": 2}}, set={"price": "9.00", "note": None}))
+    assert counts(outcome) == {"read": 28, "updated": 25, "quarantined": 3}
+    async with database.engine.connect() as connection:
+        refused = await read_quarantine(connection, "u")
+    skus = sorted(str(sku) for (sku,) in await rows(database, "SELECT sku FROM item WHERE quantity % 10 = 5"))
+    assert [row.payload for row in refused] == [{"sku": sku, "price": "9.00", "note": None} for sku in skus]
+    assert {(row.sqlstate, row.constraint, row.position) for row in refused} == {("23514", "cheap", 0)}
+    assert "cheap" in refused[0].reason
+
+
+@pytest.mark.usefixtures("items")
+async def test_on_invalid_fail_keeps_nothing_of_the_chunk(make_runner: MakeRunner, database: Database) -> None:
+    """With on_invalid="fail" the run stops at the first chunk with a refused row, which it names."""
+    await execute(database, "ALTER TABLE item ADD CONSTRAINT cheap CHECK (sku <> 'S06' OR price < 5)")
+    said = message(await make_runner().run(update(options=ALL, set={"price": 9}, on_invalid="fail")))
+    assert "'S06'" in said
+    assert "cheap" in said
+    assert await rows(database, "SELECT sku FROM item WHERE price = 9 ORDER BY 1") == [(f"S0{n}",) for n in range(4)]
+
+
+async def test_a_run_whose_rows_are_mostly_refused_is_stopped(make_runner: MakeRunner, database: Database) -> None:
+    """More than half of at least fifty refused rows fail the run; what was committed stays, quarantine included."""
+    await put(database, [{"sku": f"S{n:03}", "quantity": n} for n in range(80)])
+    await execute(database, "ALTER TABLE item ADD CONSTRAINT cheap CHECK (quantity % 3 = 0 OR price < 5)")
+    runner = make_runner()
+    said = message(await runner.run(update(options=ALL, set={"price": 9})))
+    record = await runner.ledger.read("u")
+    assert "heavylift quarantine u" in said
+    assert (record.counters["read"], record.counters["quarantined"]) == (52, 34)
+    assert await rows(database, "SELECT count(*) FROM item WHERE price = 9") == [(18,)]
+    assert await rows(database, "SELECT count(*) FROM heavylift_quarantine") == [(34,)]
+
+
+@pytest.mark.parametrize("type_", ["json", "xml"])
+async def test_columns_without_equality_are_compared_as_text(
+    make_runner: MakeRunner, database: Database, type_: str
+) -> None:
+    """A document is written where its text differs, and left where it does not."""
+    if type_ == "xml" and not await _knows_xml(database):
+        pytest.skip("this server was built without XML")
+    given = {"json": '{"a": 1}', "xml": "<a>1</a>"}[type_]
+    await put(database, [{"sku": f"S{n}"} for n in range(3)])
+    await execute(database, f"ALTER TABLE item ALTER note TYPE {type_} USING CAST(note AS {type_})")
+    runner = make_runner()
+    assert counts(await runner.run(update("one", options=ALL, set={"note": given}))) == {"read": 3, "updated": 3}
+    assert counts(await runner.run(update("two", options=ALL, set={"note": given}))) == {"read": 3, "unchanged": 3}
+
+
+async def _knows_xml(database: Database) -> bool:
+    found = await rows(
+        database, "SELECT 1 FROM pg_catalog.pg_config() WHERE name = 'CONFIGURE' AND setting LIKE '%libxml%'"
+    )
+    return bool(found)
+
+
+class Stamped(SQLModel, table=True):
+    """A row that knows when and how it was last changed."""
+
+    __tablename__ = "stamped"
+
+    id: int = Field(primary_key=True)
+    name: str
+    version: int = Field(default=0, sa_column_kwargs={"onupdate": lambda: 8})
+    changed_at: datetime | None = Field(
+        default=None, sa_column=Column(DateTime(timezone=True), onupdate=func.now(), nullable=True)
+    )
+
+
+@pytest.fixture
+async def stamped(make_runner: MakeRunner, database: Database) -> Tables:
+    """Two stamped rows, and the tables to run with."""
+    table = Stamped.__table__  # type: ignore[attr-defined]  # SQLModel sets it
+    async with database.engine.begin() as connection:
+        await connection.run_sync(table.create)
+    await execute(database, "INSERT INTO stamped (id, name, version) VALUES (1, 'old', 1), (2, 'new', 1)")
+    return Tables({"stamped": RegisteredTable("stamped", table, Stamped)}, {})
+
+
+@pytest.mark.parametrize(
+    "params",
+    [
+        {"where": {"id": {"gt": 0}}, "set": {"name": "new"}},
+        {"source": {"rows": [{"id": 1, "name": "new"}, {"id": 2, "name": "new"}]}},
+    ],
+)
+async def test_onupdate_is_for_rows_that_change(
+    make_runner: MakeRunner, database: Database, stamped: Tables, params: dict[str, object]
+) -> None:
+    """A model's `onupdate`, in Python and in SQL, reaches the rows that really change, and no others."""
+    runner = replace(make_runner(), tables=stamped)
+    outcome = await runner.run(update(**{**params, "table": "stamped"}))
+    assert counts(outcome) == {"read": 2, "updated": 1, "unchanged": 1}
+    found = await rows(database, "SELECT id, version, changed_at IS NULL FROM stamped ORDER BY id")
+    assert found == [(1, 8, False), (2, 1, True)]
+
+
+@pytest.mark.usefixtures("items")
+async def test_statements_of_a_chunk(make_runner: MakeRunner, database: Database) -> None:
+    """A chunk is one statement in a savepoint beside limits, the span's end and the cursor, whatever it changes."""
+    runner = make_runner()
+    with statements(runner.ledger.database) as seen:
+        await runner.run(update(options=ALL, set={"price": 3}))
+    second = seen.index(ADVANCE) + 1
+    assert [statement.split()[0] for statement in seen[second : second + 6]] == [
+        "SELECT",  # limits
+        "SELECT",  # where the span ends
+        "SAVEPOINT",
+        "WITH",
+        "RELEASE",
+        "UPDATE",
+    ]
+    assert seen.count("WITH heavylift_locked") == seen.count(ADVANCE) == 8
