@@ -1,0 +1,235 @@
+"""`batch_update` from a source: each row its own values, counted exactly, none inserted."""
+
+import gzip
+from dataclasses import replace
+from decimal import Decimal
+from pathlib import Path
+
+import pytest
+from sqlmodel import Field, SQLModel
+
+from tests.conftest import MakeRunner
+from tests.support.updates import counts, execute, message, put, rows, statements, update
+from worker.core.settings import Settings
+from worker.database.engine import Database
+from worker.database.quarantine import read_quarantine
+from worker.declare.tables import RegisteredTable, Tables
+
+ADVANCE = "UPDATE heavylift_progress"
+VERSIONS = "SELECT sku, ctid, CAST(xmin AS text) FROM item ORDER BY sku"
+
+
+@pytest.fixture
+def settings(settings: Settings) -> Settings:
+    """Settings with chunks of four rows, always."""
+    return settings.model_copy(update={"chunk_start_rows": 4, "chunk_min_rows": 4, "chunk_max_rows": 4})
+
+
+@pytest.fixture
+async def items(database: Database) -> None:
+    """Ten items, S0 to S9, each on a place of its own."""
+    await put(database, [{"sku": f"S{n}", "quantity": n, "shelf": 1, "slot": n} for n in range(10)])
+
+
+def inline(*given: dict[str, object]) -> dict[str, object]:
+    """A source of these rows."""
+    return {"rows": list(given)}
+
+
+@pytest.mark.usefixtures("items")
+async def test_each_row_gets_its_own_values(make_runner: MakeRunner, database: Database) -> None:
+    """Rows are updated, unchanged, missing, superseded or put aside, and nothing is inserted."""
+    given = inline(
+        {"sku": "S1", "quantity": 100, "price": "1.50"},
+        {"sku": "S2", "quantity": 2, "price": 1},
+        {"sku": "S3", "quantity": 7, "price": 1},
+        {"sku": "S3", "quantity": 300, "price": 1},
+        {"sku": "new", "quantity": 1, "price": 1},
+        {"sku": "S4", "quantity": "many", "price": 1},
+        {"sku": None, "quantity": 1, "price": 1},
+    )
+    outcome = await make_runner().run(update(source=given))
+    expected = {"read": 7, "updated": 2, "unchanged": 1, "missing": 1, "duplicates": 1, "quarantined": 2}
+    assert counts(outcome) == expected
+    found = await rows(database, "SELECT sku, quantity, price FROM item WHERE sku IN ('S1', 'S3', 'S4') ORDER BY sku")
+    assert found == [("S1", 100, Decimal("1.5")), ("S3", 300, Decimal(1)), ("S4", 4, Decimal(1))]
+    assert await rows(database, "SELECT count(*) FROM item") == [(10,)]
+
+
+@pytest.mark.usefixtures("items")
+async def test_unchanged_rows_are_not_written(make_runner: MakeRunner, database: Database) -> None:
+    """Rows that have their values already keep their versions and their writers."""
+    before = await rows(database, VERSIONS)
+    same = [{"sku": f"S{n}", "quantity": n, "note": None, "price": "1.0"} for n in range(10)]
+    assert counts(await make_runner().run(update(source=inline(*same)))) == {"read": 10, "unchanged": 10}
+    assert await rows(database, VERSIONS) == before
+
+
+@pytest.mark.usefixtures("items")
+async def test_another_unique_key(make_runner: MakeRunner, database: Database) -> None:
+    """Any unique constraint tells rows apart, its columns in any order; those of the key stay."""
+    given = inline(*({"slot": n, "shelf": 1, "name": f"new {n}"} for n in range(9, 12)))
+    assert counts(await make_runner().run(update(source=given, key=["slot", "shelf"]))) == {
+        "read": 3,
+        "updated": 1,
+        "missing": 2,
+    }
+    assert await rows(database, "SELECT sku, shelf, slot FROM item WHERE name <> 'x'") == [("S9", 1, 9)]
+
+
+@pytest.mark.parametrize(
+    ("params", "said"),
+    [
+        ({"source": inline({"sku": "S1", "name": "x"}), "key": ["name"]}, "item_place_key (shelf, slot)"),
+        ({"source": inline({"sku": "S1", "name": "x"}), "key": ["nmae"]}, "Did you mean 'name'"),
+        ({"source": inline({"sku": "S1"})}, "nothing but their key (sku)"),
+        ({"source": inline({"name": "x"})}, "lacks key columns"),
+        ({"source": inline({"sku": "S1", "colour": "red"})}, "no column 'colour'"),
+        ({"table": "itme", "source": inline({"sku": "S1", "name": "x"})}, "Did you mean 'item'"),
+        ({"source": {"uri": "file:///etc/hostname", "format": "csv"}}, "WORKER_DATA_DIRS"),
+    ],
+)
+@pytest.mark.usefixtures("items")
+async def test_bad_parameters_fail_once_with_one_clear_line(
+    make_runner: MakeRunner, database: Database, params: dict[str, object], said: str
+) -> None:
+    """What cannot be done as asked fails at once, naming what is wrong and what would work; nothing is written."""
+    runner = make_runner()
+    before = await rows(database, VERSIONS)
+    assert said in message(await runner.run(update(**params)))
+    assert (await runner.ledger.read("u")).attempts == 1
+    assert await rows(database, VERSIONS) == before
+
+
+@pytest.mark.parametrize("packed", [False, True])
+@pytest.mark.usefixtures("items")
+async def test_empty_cells(make_runner: MakeRunner, database: Database, tmp_path: Path, *, packed: bool) -> None:
+    """An empty cell is NULL where the column is nullable, '' in a NOT NULL text, and a fault in any other column."""
+    path = tmp_path / ("items.csv.gz" if packed else "items.csv")
+    body = b"sku,name,quantity,note\nS1,,5,\nS2,b,,kept out\nS3,c,6,d\n"
+    path.write_bytes(gzip.compress(body) if packed else body)
+    await execute(database, "UPDATE item SET note = 'old'")
+    assert counts(await make_runner().run(update(source={"uri": path.as_uri()}))) == {
+        "read": 3,
+        "updated": 2,
+        "quarantined": 1,
+    }
+    found = await rows(database, "SELECT sku, name, quantity, note FROM item WHERE sku < 'S4' ORDER BY sku")
+    assert found[1:] == [("S1", "", 5, None), ("S2", "x", 2, "old"), ("S3", "c", 6, "d")]
+    async with database.engine.connect() as connection:
+        (refused,) = await read_quarantine(connection, "u")
+    assert (refused.position, refused.reason) == (3, "column 'quantity' may not be empty or null")
+
+
+class Doubled(SQLModel, table=True):
+    """A table whose model, and whose database, have defaults for what a row lacks."""
+
+    __tablename__ = "doubled"
+
+    id: int = Field(primary_key=True)
+    name: str
+    size: int = 7
+    rank: int = Field(sa_column_kwargs={"server_default": "8"})
+
+
+async def test_defaults_are_for_new_rows(make_runner: MakeRunner, database: Database) -> None:
+    """No default fills what an update lacks: columns that no row carries stay, and an absent NOT NULL value is refused."""
+    table = Doubled.__table__  # type: ignore[attr-defined]  # SQLModel sets it
+    async with database.engine.begin() as connection:
+        await connection.run_sync(table.create)
+    await execute(database, "INSERT INTO doubled VALUES (1, 'a', 1, 1), (2, 'b', 2, 2), (3, 'c', 3, 3)")
+    runner = replace(make_runner(), tables=Tables({"doubled": RegisteredTable("doubled", table, Doubled)}, {}))
+    only = update("one", **{"table": "doubled", "source": inline({"id": 1, "name": "new"})})
+    assert counts(await runner.run(only)) == {"read": 1, "updated": 1}
+    partly = inline({"id": 2, "size": 20, "rank": 20}, {"id": 3, "size": 30}, {"id": 3, "rank": 30})
+    assert counts(await runner.run(update("two", **{"table": "doubled", "source": partly}))) == {
+        "read": 3,
+        "updated": 1,
+        "quarantined": 2,
+    }
+    assert await rows(database, "SELECT * FROM doubled ORDER BY 1") == [
+        (1, "new", 1, 1),
+        (2, "b", 20, 20),
+        (3, "c", 3, 3),
+    ]
+
+
+@pytest.mark.usefixtures("items")
+async def test_rows_that_the_database_refuses(make_runner: MakeRunner, database: Database) -> None:
+    """A row that violates a constraint is put aside with its line, payload and code, and the others are written."""
+    await execute(database, "ALTER TABLE item ADD CONSTRAINT small CHECK (quantity < 50)")
+    given = [{"sku": f"S{n}", "quantity": 99 if n in {2, 7} else n + 10} for n in range(10)]
+    assert counts(await make_runner().run(update(source=inline(*given)))) == {
+        "read": 10,
+        "updated": 8,
+        "quarantined": 2,
+    }
+    async with database.engine.connect() as connection:
+        refused = await read_quarantine(connection, "u")
+    assert [(row.position, row.payload) for row in refused] == [(3, given[2]), (8, given[7])]
+    assert {(row.sqlstate, row.constraint) for row in refused} == {("23514", "small")}
+    assert await rows(database, "SELECT count(*) FROM item WHERE quantity BETWEEN 10 AND 19") == [(8,)]
+
+
+@pytest.mark.usefixtures("items")
+async def test_a_refused_row_gives_way_to_an_earlier_one(make_runner: MakeRunner, database: Database) -> None:
+    """Where the database refuses the later of two rows with one key, the earlier one is written."""
+    await execute(database, "ALTER TABLE item ADD CONSTRAINT small CHECK (quantity < 50)")
+    given = inline({"sku": "S1", "quantity": 11}, {"sku": "S1", "quantity": 99})
+    assert counts(await make_runner().run(update(source=given))) == {"read": 2, "updated": 1, "quarantined": 1}
+    assert await rows(database, "SELECT quantity FROM item WHERE sku = 'S1'") == [(11,)]
+
+
+@pytest.mark.usefixtures("items")
+async def test_a_row_that_needs_another_to_change_first(make_runner: MakeRunner, database: Database) -> None:
+    """A row that takes the place which a later one leaves gets in once that one has moved."""
+    given = inline({"sku": "S1", "slot": 2}, {"sku": "S2", "slot": 22})
+    assert counts(await make_runner().run(update(source=given))) == {"read": 2, "updated": 2}
+    assert await rows(database, "SELECT slot FROM item WHERE sku IN ('S1', 'S2') ORDER BY sku") == [(2,), (22,)]
+
+
+@pytest.mark.parametrize("quantity", ["many", 99])
+@pytest.mark.usefixtures("items")
+async def test_on_invalid_fail_keeps_nothing_of_the_chunk(
+    make_runner: MakeRunner, database: Database, quantity: object
+) -> None:
+    """With on_invalid="fail" a row that validation or the database refuses ends the run; its chunk leaves nothing."""
+    await execute(database, "ALTER TABLE item ADD CONSTRAINT small CHECK (quantity < 50)")
+    given = inline({"sku": "S1", "quantity": 11}, {"sku": "S2", "quantity": quantity})
+    said = message(await make_runner().run(update(source=given, on_invalid="fail")))
+    assert "line 2: " in said
+    assert await rows(database, "SELECT count(*) FROM item WHERE quantity > 9") == [(0,)]
+
+
+@pytest.mark.parametrize("length", [50, 60])
+async def test_a_source_that_does_not_fit_is_stopped(make_runner: MakeRunner, database: Database, length: int) -> None:
+    """More than half of at least fifty refused rows fail the run, in its last chunk too; what was committed stays."""
+    await put(database, [{"sku": f"S{n}", "quantity": n} for n in range(60)])
+    given = [{"sku": f"S{n}", "quantity": "many" if n % 3 else 1000} for n in range(length)]
+    runner = make_runner()
+    said = message(await runner.run(update(source=inline(*given))))
+    record = await runner.ledger.read("u")
+    read = min(length, 52)
+    refused = sum(1 for n in range(read) if n % 3)
+    assert f"{refused} of {read} rows were refused" in said
+    assert (record.done, record.counters["read"], record.counters["quarantined"]) == (read, read, refused)
+    assert await rows(database, "SELECT count(*) FROM item WHERE quantity = 1000") == [(read - refused,)]
+    assert await rows(database, "SELECT count(*) FROM heavylift_quarantine") == [(refused,)]
+
+
+@pytest.mark.usefixtures("items")
+async def test_statements_of_a_chunk(make_runner: MakeRunner) -> None:
+    """A chunk is one statement in a savepoint beside limits and the cursor, however many rows it has."""
+    runner = make_runner()
+    given = [{"sku": f"S{n}", "quantity": n + 1} for n in range(10)]
+    with statements(runner.ledger.database) as seen:
+        await runner.run(update(source=inline(*given)))
+    second = seen.index(ADVANCE) + 1
+    assert [statement.split()[0] for statement in seen[second : second + 5]] == [
+        "SELECT",  # limits
+        "SAVEPOINT",
+        "WITH",
+        "RELEASE",
+        "UPDATE",
+    ]
+    assert seen.count("WITH heavylift_latest") == seen.count(ADVANCE) == 3
