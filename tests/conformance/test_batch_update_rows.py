@@ -133,16 +133,16 @@ class Doubled(SQLModel, table=True):
 
 
 async def test_defaults_are_for_new_rows(make_runner: MakeRunner, database: Database) -> None:
-    """No default fills what an update lacks: columns that no row carries stay, and an absent NOT NULL value is refused."""
+    """No default fills what a row lacks: columns that no row carries stay, an absent NOT NULL value is refused."""
     table = Doubled.__table__  # type: ignore[attr-defined]  # SQLModel sets it
     async with database.engine.begin() as connection:
         await connection.run_sync(table.create)
     await execute(database, "INSERT INTO doubled VALUES (1, 'a', 1, 1), (2, 'b', 2, 2), (3, 'c', 3, 3)")
     runner = replace(make_runner(), tables=Tables({"doubled": RegisteredTable("doubled", table, Doubled)}, {}))
-    only = update("one", **{"table": "doubled", "source": inline({"id": 1, "name": "new"})})
+    only = update("one", table="doubled", source=inline({"id": 1, "name": "new"}))
     assert counts(await runner.run(only)) == {"read": 1, "updated": 1}
     partly = inline({"id": 2, "size": 20, "rank": 20}, {"id": 3, "size": 30}, {"id": 3, "rank": 30})
-    assert counts(await runner.run(update("two", **{"table": "doubled", "source": partly}))) == {
+    assert counts(await runner.run(update("two", table="doubled", source=partly))) == {
         "read": 3,
         "updated": 1,
         "quarantined": 2,

@@ -225,7 +225,7 @@ class Stamped(SQLModel, table=True):
 
 
 @pytest.fixture
-async def stamped(make_runner: MakeRunner, database: Database) -> Tables:
+async def stamped(database: Database) -> Tables:
     """Two stamped rows, and the tables to run with."""
     table = Stamped.__table__  # type: ignore[attr-defined]  # SQLModel sets it
     async with database.engine.begin() as connection:
@@ -253,7 +253,7 @@ async def test_onupdate_is_for_rows_that_change(
 
 
 @pytest.mark.usefixtures("items")
-async def test_statements_of_a_chunk(make_runner: MakeRunner, database: Database) -> None:
+async def test_statements_of_a_chunk(make_runner: MakeRunner) -> None:
     """A chunk is one statement in a savepoint beside limits, the span's end and the cursor, whatever it changes."""
     runner = make_runner()
     with statements(runner.ledger.database) as seen:
