@@ -145,4 +145,4 @@ async def test_opposite_orders_never_deadlock(database: Database, facts: TableFa
         return sum([(await same_value(database, facts, 1000 + turn)()).updated for turn in range(20)])
 
     found = await asyncio.gather(often(keys, 1), often(keys[::-1], 101), by_condition())
-    assert found == [20 * 200, 20 * 200, 20 * 203]
+    assert list(found) == [20 * 200, 20 * 200, 20 * 203]

@@ -9,7 +9,7 @@ import pytest
 from sqlmodel import Field, SQLModel
 
 from tests.conftest import MakeRunner
-from tests.support.updates import counts, execute, message, put, rows, statements, update
+from tests.support.updates import counts, delivery, execute, message, put, rows, statements, update
 from worker.core.settings import Settings
 from worker.database.engine import Database
 from worker.database.quarantine import read_quarantine
@@ -60,7 +60,7 @@ async def test_each_row_gets_its_own_values(make_runner: MakeRunner, database: D
 async def test_unchanged_rows_are_not_written(make_runner: MakeRunner, database: Database) -> None:
     """Rows that have their values already keep their versions and their writers."""
     before = await rows(database, VERSIONS)
-    same = [{"sku": f"S{n}", "quantity": n, "note": None, "price": "1.0"} for n in range(10)]
+    same: list[dict[str, object]] = [{"sku": f"S{n}", "quantity": n, "note": None, "price": "1.0"} for n in range(10)]
     assert counts(await make_runner().run(update(source=inline(*same)))) == {"read": 10, "unchanged": 10}
     assert await rows(database, VERSIONS) == before
 
@@ -96,7 +96,7 @@ async def test_bad_parameters_fail_once_with_one_clear_line(
     """What cannot be done as asked fails at once, naming what is wrong and what would work; nothing is written."""
     runner = make_runner()
     before = await rows(database, VERSIONS)
-    assert said in message(await runner.run(update(**params)))
+    assert said in message(await runner.run(delivery(params)))
     assert (await runner.ledger.read("u")).attempts == 1
     assert await rows(database, VERSIONS) == before
 
@@ -158,7 +158,7 @@ async def test_defaults_are_for_new_rows(make_runner: MakeRunner, database: Data
 async def test_rows_that_the_database_refuses(make_runner: MakeRunner, database: Database) -> None:
     """A row that violates a constraint is put aside with its line, payload and code, and the others are written."""
     await execute(database, "ALTER TABLE item ADD CONSTRAINT small CHECK (quantity < 50)")
-    given = [{"sku": f"S{n}", "quantity": 99 if n in {2, 7} else n + 10} for n in range(10)]
+    given: list[dict[str, object]] = [{"sku": f"S{n}", "quantity": 99 if n in {2, 7} else n + 10} for n in range(10)]
     assert counts(await make_runner().run(update(source=inline(*given)))) == {
         "read": 10,
         "updated": 8,
@@ -205,7 +205,7 @@ async def test_on_invalid_fail_keeps_nothing_of_the_chunk(
 async def test_a_source_that_does_not_fit_is_stopped(make_runner: MakeRunner, database: Database, length: int) -> None:
     """More than half of at least fifty refused rows fail the run, in its last chunk too; what was committed stays."""
     await put(database, [{"sku": f"S{n}", "quantity": n} for n in range(60)])
-    given = [{"sku": f"S{n}", "quantity": "many" if n % 3 else 1000} for n in range(length)]
+    given: list[dict[str, object]] = [{"sku": f"S{n}", "quantity": "many" if n % 3 else 1000} for n in range(length)]
     runner = make_runner()
     said = message(await runner.run(update(source=inline(*given))))
     record = await runner.ledger.read("u")
@@ -221,9 +221,9 @@ async def test_a_source_that_does_not_fit_is_stopped(make_runner: MakeRunner, da
 async def test_statements_of_a_chunk(make_runner: MakeRunner) -> None:
     """A chunk is one statement in a savepoint beside limits and the cursor, however many rows it has."""
     runner = make_runner()
-    given = [{"sku": f"S{n}", "quantity": n + 1} for n in range(10)]
+    given = inline(*({"sku": f"S{n}", "quantity": n + 1} for n in range(10)))
     with statements(runner.ledger.database) as seen:
-        await runner.run(update(source=inline(*given)))
+        await runner.run(update(source=given))
     second = seen.index(ADVANCE) + 1
     assert [statement.split()[0] for statement in seen[second : second + 5]] == [
         "SELECT",  # limits

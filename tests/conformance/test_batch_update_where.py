@@ -10,7 +10,7 @@ from sqlmodel import Field, SQLModel
 
 from tests.conftest import MakeRunner
 from tests.support.shop_models import Item
-from tests.support.updates import ITEM, counts, execute, message, put, rows, statements, update
+from tests.support.updates import ITEM, counts, delivery, execute, message, put, rows, statements, update
 from worker.core.settings import Settings
 from worker.database.engine import Database
 from worker.database.quarantine import read_quarantine
@@ -123,7 +123,7 @@ async def test_a_generated_column_cannot_be_set(make_runner: MakeRunner, databas
 )
 async def test_exactly_one_of_the_two_forms(make_runner: MakeRunner, params: dict[str, object]) -> None:
     """Neither form, both, or parts of each are refused with an example of each, and with what was given."""
-    said = message(await make_runner().run(update(**params)))
+    said = message(await make_runner().run(delivery(params)))
     assert "takes either `set`" in said
     assert '"set": {"status": "open"}' in said
     assert (
@@ -246,7 +246,7 @@ async def test_onupdate_is_for_rows_that_change(
 ) -> None:
     """A model's `onupdate`, in Python and in SQL, reaches the rows that really change, and no others."""
     runner = replace(make_runner(), tables=stamped)
-    outcome = await runner.run(update(**{**params, "table": "stamped"}))
+    outcome = await runner.run(delivery({**params, "table": "stamped"}))
     assert counts(outcome) == {"read": 2, "updated": 1, "unchanged": 1}
     found = await rows(database, "SELECT id, version, changed_at IS NULL FROM stamped ORDER BY id")
     assert found == [(1, 8, False), (2, 1, True)]

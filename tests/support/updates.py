@@ -14,9 +14,14 @@ from worker.database.engine import Database
 ITEM = Item.__table__  # type: ignore[attr-defined]  # SQLModel sets it
 
 
-def update(run_id: str = "u", options: Mapping[str, object] | None = None, **params: object) -> Delivery:
-    """A delivery of the job on the table of items."""
+def delivery(params: Mapping[str, object], run_id: str = "u", options: Mapping[str, object] | None = None) -> Delivery:
+    """A delivery of the job, on the table of items unless another is named."""
     return Delivery(run_id, "batch_update", {"table": "item", **params}, dict(options or {}), "arq:queue", 1)
+
+
+def update(run_id: str = "u", options: Mapping[str, object] | None = None, **params: object) -> Delivery:
+    """A delivery of the job with parameters that are known where it is written."""
+    return delivery(params, run_id, options)
 
 
 def counts(outcome: Outcome) -> dict[str, int]:
