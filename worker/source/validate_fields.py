@@ -23,7 +23,8 @@ def judges_fields(model: type[SQLModel]) -> bool:
 class ModelFields:
     """Judges the fields that rows carry by a model's field validators.
 
-    A validator that looks at other fields finds those to the left of its own in the source, and the model's defaults.
+    A validator that looks at other fields finds those to the left of its own in the source that passed, as pydantic
+    would show them, and no defaults: what a row does not carry, it does not change.
 
     Args:
         model: a mapped SQLModel class, for which `judges_fields` holds.
@@ -54,6 +55,8 @@ class ModelFields:
 
     def _judge(self, index: int, result: list[list[object]], faults: Faults) -> None:
         instance = self._model.model_construct()
+        for name in self._model.model_fields:
+            vars(instance).pop(name, None)
         for rule, attribute, column in zip(self._rules, self._attributes, result, strict=True):
             if attribute is None:
                 continue
