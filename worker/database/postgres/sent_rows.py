@@ -30,9 +30,14 @@ from sqlalchemy.types import NullType, UserDefinedType
 from worker.core.table_facts import ColumnFacts
 from worker.database.postgres.row_shape import RowShape
 
-# A cast to these rounds as storing does. A cast to a text or bit type with its length would cut short what storing
-# refuses, so a row could be taken for another's duplicate and vanish.
-ROUNDED_TYPES: Final = frozenset({"numeric", "timestamp", "timestamptz", "time", "timetz", "interval"})
+# A cast to these, or to arrays of them, rounds as storing does. A cast to a text or bit type with its length would cut
+# short what storing refuses, so a row could be taken for another's duplicate and vanish.
+ROUNDED_TYPES: Final = frozenset(
+    {
+        *("numeric", "interval", "timestamp without time zone", "timestamp with time zone"),
+        *("time without time zone", "time with time zone"),
+    }
+)
 
 
 class CatalogueType(UserDefinedType[object]):
@@ -106,8 +111,8 @@ def comparable(
     sent: ColumnElement[object], column: Column[object], facts: ColumnFacts, dialect: Dialect
 ) -> ColumnElement[object]:
     """A value as sent, as the column's equality will see it once it is stored: rounded, padded, collated."""
-    written = facts.full_type if facts.driver_type in ROUNDED_TYPES else facts.type_name
-    value = _cast(sent, column, written, dialect)
+    rounded = facts.type_name.removesuffix("[]") in ROUNDED_TYPES
+    value = _cast(sent, column, facts.full_type if rounded else facts.type_name, dialect)
     return value if facts.collation is None else value.op("COLLATE")(literal_column(facts.collation))
 
 
