@@ -12,7 +12,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 from pydantic import AfterValidator, StringConstraints, TypeAdapter, ValidationError, field_validator, model_validator
-from sqlalchemy import ARRAY, JSON, Column, DateTime, Integer, MetaData, Numeric, String, Table, Time, Uuid
+from sqlalchemy import ARRAY, JSON, Column, DateTime, Integer, LargeBinary, MetaData, Numeric, String, Table, Time, Uuid
 from sqlalchemy import Enum as EnumType
 from sqlmodel import Field, SQLModel
 
@@ -153,6 +153,9 @@ def reflected(column: Column[object], kind: Kind, *cells: object) -> ValidatedBa
         ("clock", "12:30", dt.time(12, 30)),
         ("uid", "12345678-1234-5678-1234-567812345678", UUID("12345678-1234-5678-1234-567812345678")),
         ("blob", "ab", b"ab"),
+        ("blob", r"\x00FF", b"\x00\xff"),
+        ("blob", r"\x", b""),
+        ("blob", r"a\x00", rb"a\x00"),
         ("colour", "red", Colour.RED),
         ("document", '{"a": [1]}', {"a": [1]}),
         ("tags", "[1, 2]", [1, 2]),
@@ -192,6 +195,7 @@ def test_csv_text_becomes_the_type_of_the_model(column: str, given: object, valu
         ("moment", "0001-01-01T00:00:00+05:00", "between the years 1 and 9999"),
         ("wall", "9999-12-31T23:00:00-05:00", "between the years 1 and 9999"),
         ("colour", "green", "'red' or 'blue'"),
+        ("blob", r"\x0", r"begins with \x, after which only pairs of hexadecimal digits may stand; given '\\x0'"),
         ("document", "{", "Invalid JSON"),
         ("document", '{"a": "\\u0000"}', "NUL character"),
         ("document", '{"a": NaN}', "NaN or an infinity"),
@@ -222,6 +226,13 @@ def test_an_array_element_with_nul_is_a_fault() -> None:
     result = reflected(Column("words", ARRAY(String)), kind, '["a"]', '["a\\u0000"]', '["a", null]')
     assert result.values[1] == [["a"], ["a", None]]
     assert "NUL" in result.faults[0].reason
+
+
+def test_bytes_in_an_array_may_be_hexadecimal() -> None:
+    """The mark means the same in an array's elements, in JSON and in the database's own notation."""
+    kind = {**INTS, "type_name": "bytea[]"}
+    result = reflected(Column("blobs", ARRAY(LargeBinary)), kind, r'["\\x00ff", "a", null]', r'{"\\x00ff"}')
+    assert result.values[1] == [[b"\x00\xff", b"a", None], r'{"\\x00ff"}']
 
 
 @pytest.mark.parametrize(
@@ -410,6 +421,7 @@ class Booking(SQLModel, table=True):
     room: str = "A1"
     label: str = Field(default_factory=_label)  # type: ignore[arg-type]  # pydantic's form, which SQLModel passes on
     notes: dict[str, int] | None = Field(default=None, sa_column=Column(JSON))
+    badge: bytes | None = None
 
     @field_validator("room")
     @classmethod
@@ -427,7 +439,8 @@ def bookings(*columns: str) -> RowValidator:
     """A validator of bookings for a source with these columns."""
     small = {name: ColumnFacts(name=name, nullable=False, **INT2) for name in ("id", "start", "stop")}
     texts = {name: ColumnFacts(name=name, nullable=False, **TEXT) for name in ("room", "label")}
-    facts = {**small, **texts, "notes": ColumnFacts("notes", "jsonb", "jsonb", nullable=True)}
+    documents = {"notes": ColumnFacts("notes", "jsonb", "jsonb", nullable=True)}
+    facts = {**small, **texts, **documents, "badge": ColumnFacts("badge", "bytea", "bytea", nullable=True)}
     table: Table = Booking.__table__  # type: ignore[attr-defined]  # SQLModel sets it on table classes
     return RowValidator(table, Booking, TableFacts("b", facts), source_columns=columns, key=("id",), empty_is_text=True)
 
@@ -452,6 +465,12 @@ def test_a_model_with_validators_judges_whole_rows() -> None:
     assert "column 'stop': is outside the column's range, -32768 to 32767; given '99999'" in reasons[2]
     assert reasons[3] == "column 'start' is required"
     assert "column 'notes': Invalid JSON" in reasons[4]
+
+
+def test_a_model_with_validators_is_given_bytes() -> None:
+    """Hexadecimal digits are read before the model sees the row."""
+    validator = bookings("id", "start", "stop", "badge")
+    assert validator.validate(batch([("1", "5", "9", r"\x00ff")])).values[3] == [b"\x00\xff"]
 
 
 def test_a_model_with_validators_needs_its_required_columns() -> None:

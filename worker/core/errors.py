@@ -207,6 +207,10 @@ class SourceError(RequestError):
     """A source of rows cannot be read: missing, outside the allowed folders, changed, truncated or malformed."""
 
 
+class OutputError(RequestError):
+    """A file cannot be written: outside the allowed folders, there already, or a part of it was lost or changed."""
+
+
 class InvalidRowError(RequestError):
     """A row does not fit its table and the job was told to fail on that rather than quarantine it."""
 

@@ -127,7 +127,9 @@ class Settings(BaseSettings):
         examples=["/data,/srv/incoming"],
     )
     output_dirs: Folders = Field(
-        (Path("out"),), description="folders that files are written under (not used yet)", examples=["/data/out"]
+        (Path("out"),),
+        description="folders that files are written under, by their real paths",
+        examples=["/data/out"],
     )
     uri_schemes: Names = Field(
         (), description="remote schemes that sources may have (not read yet)", examples=["s3,https"]

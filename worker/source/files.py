@@ -15,7 +15,7 @@ from typing import Annotated, Final, Self
 from pydantic import BaseModel, Field
 
 from worker.core.errors import SourceError
-from worker.source.paths import path_of, real_path
+from worker.source.paths import READ, path_of, real_path
 
 _SAMPLE_BYTES: Final = 64 * 1024
 # O_NONBLOCK: opening a pipe that nobody writes to would wait for ever. It has no effect on a regular file.
@@ -53,7 +53,7 @@ class SourceFile:
             SourceError: it is missing, unreadable, not a regular file, outside the data folders, or was swapped for
                 another while it was being opened.
         """
-        path = real_path(path_of(uri), data_dirs, given=uri)
+        path = real_path(path_of(uri, READ), data_dirs, READ, given=uri)
         try:
             descriptor = os.open(path, _FLAGS)
         except OSError as error:
@@ -68,7 +68,7 @@ class SourceFile:
     @property
     def name(self) -> str:
         """The file's own name, without its folder: of the path as given, for a link's target may be called anything."""
-        return os.path.basename(path_of(self.given))  # noqa: PTH119 - a path is text here, for names that are not UTF-8
+        return os.path.basename(path_of(self.given, READ))  # noqa: PTH119 - a path is text here, for names that are not UTF-8
 
     def check_same(self, frozen: Fingerprint) -> None:
         """See that the file is the one that the run started with.

@@ -5,8 +5,6 @@ Owns the choice of reader, by the request and by a file's name. Refuses what can
 
 from contextlib import ExitStack
 from dataclasses import dataclass
-from pathlib import PurePosixPath
-from typing import Final
 
 from worker.core.errors import SourceError
 from worker.source.batch import RowSource
@@ -15,14 +13,12 @@ from worker.source.csv_header import read_header
 from worker.source.csv_source import CsvRows
 from worker.source.file_source import FileCursor, FileSource, RowFormat
 from worker.source.files import SourceFile
+from worker.source.formats import delimiter_named, format_ending, format_named
 from worker.source.inline_source import InlineSource
 from worker.source.lines import LineReader
 from worker.source.ndjson_source import NdjsonRows, find_columns
 from worker.source.spec import FileFormat, SourceLimits, SourceSpec, check_inline
 from worker.source.streams import open_stream
-
-_FORMATS: Final[dict[str, FileFormat]] = {".csv": "csv", ".tsv": "csv", ".ndjson": "ndjson", ".jsonl": "ndjson"}
-_PACKED: Final = frozenset({".gz", ".gzip", ".zip"})
 
 
 def open_rows(spec: SourceSpec, limits: SourceLimits, cursor: dict[str, object] | None = None) -> RowSource:
@@ -72,9 +68,9 @@ def _open_file(uri: str, asked: FileFormat | None, limits: SourceLimits, cursor:
         if cursor is not None:
             file.check_same(cursor.file)
         opened = _Opened(file, packing_of(file), limits)
-        endings = (_ending(opened.packing.name), _ending(file.name))
-        kind = asked or _format_of(uri, endings)
-        delimiter = "\t" if ".tsv" in endings else ","
+        endings = (format_ending(opened.packing.name), format_ending(file.name))
+        kind = asked or format_named(uri, endings, SourceError)
+        delimiter = delimiter_named(endings)
         if cursor is None:
             lines, columns = _start(opened, kind, delimiter)
         else:
@@ -96,19 +92,3 @@ def _start(opened: _Opened, kind: FileFormat, delimiter: str) -> tuple[LineReade
         return lines, read_header(opened.file, lines, delimiter, opened.limits.max_row_bytes)
     columns = find_columns(lines)
     return opened.lines(), columns
-
-
-def _ending(name: str) -> str:
-    """The ending of a file's name that tells its format, below one that tells its packing."""
-    path = PurePosixPath(name.lower())
-    return PurePosixPath(path.stem).suffix if path.suffix in _PACKED else path.suffix
-
-
-def _format_of(uri: str, endings: tuple[str, str]) -> FileFormat:
-    for ending in endings:
-        if ending in _FORMATS:
-            return _FORMATS[ending]
-    raise SourceError(
-        f"The name of {uri!r} does not tell what the file holds; it would end in {', '.join(_FORMATS)}. Pass "
-        '"format": "csv" or "format": "ndjson" beside "uri"'
-    )

@@ -15,6 +15,7 @@ from sqlmodel import SQLModel
 from worker.core.errors import RequestError, UnknownColumnError
 from worker.core.table_facts import TableFacts
 from worker.source.batch import Batch, RowFault
+from worker.source.column_bytes import from_written, hold_bytes
 from worker.source.column_defaults import has_default, python_default
 from worker.source.column_limits import steps_for
 from worker.source.column_types import Written, adapter_of, annotation_of, model_fields, takes_text, written_in_text
@@ -44,9 +45,11 @@ class RowValidator:
 
     Types are pydantic's in lax mode (`"12"` is an integer), from the model's annotations and constraints; without a
     model, from the table's types. The database decides where NULL may stand. A naive date-time is taken as UTC where
-    the column has a time zone, and an aware one is stored in UTC where it has none. A model with validators of its
-    own judges whole rows, which is slower by an order of magnitude. What a validator or a default factory raises
-    other than ValueError and AssertionError is a mistake in the program, not in the row, and is not caught.
+    the column has a time zone, and an aware one is stored in UTC where it has none. Text for a column of bytes is
+    their UTF-8, or their hexadecimal digits after the mark that `worker.source.column_bytes` knows. A model with
+    validators of its own judges whole rows, which is slower by an order of magnitude. What a validator or a default
+    factory raises other than ValueError and AssertionError is a mistake in the program, not in the row, and is not
+    caught.
 
     Args:
         table: the registered table.
@@ -168,6 +171,7 @@ class _RuleBuilder:
         field = self.fields[column.name][1] if column.name in self.fields else None
         by_model = self.judged and field is not None
         annotation = annotation_of(column, facts, field)
+        judged = object if by_model else annotation
         return ColumnRule(
             facts=facts,
             in_key=in_key,
@@ -175,7 +179,7 @@ class _RuleBuilder:
             inserts=self.inserts,
             default=self._default(column, field) if self.inserts else None,
             adapter=adapter_of(
-                object if by_model else annotation,
+                from_written(judged) if hold_bytes(annotation) else judged,
                 nullable=facts.nullable and not in_key,
                 written=written_in_text(column, facts) if self.empty_is_text else Written.AS_IS,
                 config=self.model.model_config if self.model else None,
