@@ -14,6 +14,7 @@ if TYPE_CHECKING:
         Cancel,
         HeavyliftError,
         InvalidRowError,
+        OutputError,
         ParametersError,
         RequestError,
         Retry,
@@ -34,6 +35,9 @@ if TYPE_CHECKING:
     from worker.declare.registry import REGISTRY, Registry, job
     from worker.declare.tables import RegisteredTable, Tables
     from worker.declare.walk import Span, Walk, primary_walk
+    from worker.output.open import open_output
+    from worker.output.segmented import SegmentedOutput
+    from worker.output.spec import OutputSpec, check_output
     from worker.queue.wire import json_deserializer, json_serializer
     from worker.run.feed import Feed, Portion
     from worker.run.sources import check_source, open_source
@@ -54,6 +58,7 @@ _HOMES: dict[str, tuple[str, ...]] = {
         "Cancel",
         "HeavyliftError",
         "InvalidRowError",
+        "OutputError",
         "ParametersError",
         "RequestError",
         "Retry",
@@ -105,6 +110,12 @@ _HOMES: dict[str, tuple[str, ...]] = {
         "Walk",
         "primary_walk",
     ),
+    "worker.output.open": ("open_output",),
+    "worker.output.segmented": ("SegmentedOutput",),
+    "worker.output.spec": (
+        "OutputSpec",
+        "check_output",
+    ),
     "worker.queue.wire": (
         "json_deserializer",
         "json_serializer",
@@ -154,6 +165,8 @@ __all__ = [
     "JobContext",
     "LedgerPage",
     "MergeCounts",
+    "OutputError",
+    "OutputSpec",
     "ParametersError",
     "Portion",
     "Progress",
@@ -167,6 +180,7 @@ __all__ = [
     "RowUpdate",
     "RowValidator",
     "RunOptions",
+    "SegmentedOutput",
     "Settings",
     "Snooze",
     "Source",
@@ -183,6 +197,7 @@ __all__ = [
     "Walk",
     "WhereUpdate",
     "check_bounded",
+    "check_output",
     "check_refused",
     "check_source",
     "check_where",
@@ -191,6 +206,7 @@ __all__ = [
     "json_serializer",
     "load_settings",
     "open_client",
+    "open_output",
     "open_source",
     "parse_where",
     "primary_walk",

@@ -12,7 +12,21 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 from pydantic import AfterValidator, StringConstraints, TypeAdapter, ValidationError, field_validator, model_validator
-from sqlalchemy import ARRAY, JSON, Column, DateTime, Integer, LargeBinary, MetaData, Numeric, String, Table, Time, Uuid
+from sqlalchemy import (
+    ARRAY,
+    JSON,
+    Column,
+    DateTime,
+    Integer,
+    Interval,
+    LargeBinary,
+    MetaData,
+    Numeric,
+    String,
+    Table,
+    Time,
+    Uuid,
+)
 from sqlalchemy import Enum as EnumType
 from sqlmodel import Field, SQLModel
 
@@ -315,6 +329,7 @@ def test_defaults_of_a_table_without_a_model(default: object, made: object) -> N
         (Column("c", JSON()), JSONB, "[null]", [None]),
         (Column("c", DateTime()), NAIVE, "2020-01-01T01:00:00+01:00", dt.datetime(2020, 1, 1)),  # noqa: DTZ001  # no zone
         (Column("c", Time()), CLOCKTZ, "12:00", dt.time(12, tzinfo=dt.UTC)),
+        (Column("c", Interval()), OTHER, "PT1H", dt.timedelta(hours=1)),
     ],
 )
 def test_types_of_a_table_without_a_model(column: Column[object], kind: Kind, given: object, value: object) -> None:

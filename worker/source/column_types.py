@@ -14,7 +14,7 @@ from uuid import UUID
 
 from pydantic import AllowInfNan, ConfigDict, Field, Json, TypeAdapter
 from pydantic.fields import FieldInfo
-from sqlalchemy import ARRAY, JSON, Column, Table, inspect
+from sqlalchemy import ARRAY, JSON, Column, Interval, Table, inspect
 from sqlalchemy import Enum as EnumType
 from sqlalchemy.types import TypeDecorator, TypeEngine
 from sqlmodel import SQLModel
@@ -140,7 +140,8 @@ def _without_none(annotation: object) -> object:
 
 def undecorated(type_: TypeEngine[object]) -> TypeEngine[object]:
     """The type beneath any type decorators."""
-    while isinstance(type_, TypeDecorator):
+    # Interval is one over DateTime, for databases that have no such type: its values are durations all the same.
+    while isinstance(type_, TypeDecorator) and not isinstance(type_, Interval):
         type_ = type_.impl_instance
     return type_
 
