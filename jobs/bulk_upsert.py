@@ -94,6 +94,7 @@ async def bulk_upsert(
         The counts, over all attempts.
     """
     target = ctx.tables.allowed(table, "upsert")
+    ctx.works_on(target.table)
     ctx.progress.count(**dict.fromkeys(COUNTERS, 0))
     facts = await ctx.tools.table_facts(target.table)
     async with open_source(ctx, source, writable_columns(target.table, facts)) as rows:

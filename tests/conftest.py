@@ -25,6 +25,7 @@ from worker.database.ledger import Ledger
 from worker.declare.tables import find_tables
 from worker.embedded import PostgresProcess, RedisProcess
 from worker.main import load_declared
+from worker.run.governor import Governor
 from worker.run.runner import Runner
 from worker.run.stop_signal import StopSignal
 
@@ -133,7 +134,10 @@ async def make_runner(settings: Settings) -> AsyncIterator[MakeRunner]:
             registry = load_declared(chosen).registry
             tables = find_tables((MODELS,), {})
             log = structlog.get_logger()
-            ledger = Ledger(database, chosen, name)
-            return Runner(ledger, registry, tables, chosen, stop or StopSignal(), SystemClock(), lambda _: None, log)
+            ledger, clock = Ledger(database, chosen, name), SystemClock()
+            governor = Governor(database, chosen, clock, lambda _: None)
+            return Runner(
+                ledger, registry, tables, chosen, stop or StopSignal(), clock, lambda _: None, log, governor=governor
+            )
 
         yield make

@@ -29,6 +29,7 @@ from worker.queue.holdings import held_runs
 from worker.queue.lease_worker import LeaseWorker
 from worker.queue.redis_settings import open_redis, redis_settings
 from worker.queue.wire import Codec, make_deserializer, make_serializer
+from worker.run.governor import Governor
 from worker.run.runner import Runner
 from worker.run.stop_signal import StopSignal
 from worker.run.telemetry import LogListener, start_logging
@@ -98,16 +99,18 @@ def worker_options(settings: Settings, stop: StopSignal) -> dict[str, Any]:
         def emit(event: Event) -> None:
             tell(event)
 
+        clock = SystemClock()
         ctx[RUNNER] = Runner(
             Ledger(database, settings, name),
             declared.registry,
             tables,
             settings,
             stop,
-            SystemClock(),
+            clock,
             emit,
             log,
             partial(held_runs, ctx["redis"]),
+            Governor(database, settings, clock, emit) if settings.governor else None,
         )
         log.info("worker_started", worker=name, jobs=sorted(declared.registry.specs), queue=settings.queue)
 

@@ -66,6 +66,7 @@ def test_jitter_is_full() -> None:
         (StaleFenceError("newer"), LeaseLost()),
         (Snooze(timedelta(hours=1)), Snoozed(NOW + timedelta(hours=1))),
         (Snooze(NOW + timedelta(days=1)), Snoozed(NOW + timedelta(days=1))),
+        (Snooze(60, "the shop is closed"), Snoozed(NOW + timedelta(minutes=1), "the shop is closed")),
     ],
 )
 @pytest.mark.parametrize("failures", [0, 99])

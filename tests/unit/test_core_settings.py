@@ -7,6 +7,7 @@ import pytest
 
 from worker.core.chunk_size import ChunkBounds
 from worker.core.errors import SettingsError
+from worker.core.pressure import Indicator
 from worker.core.retry import RetryPolicy
 from worker.core.settings import load_settings, misspelt_settings
 
@@ -28,6 +29,9 @@ def _clean(monkeypatch: pytest.MonkeyPatch) -> None:
         ("WORKER_ALLOW", "orders"),
         ("WORKER_PGBOUNCER", "perhaps"),
         ("WORKER_MAX_ATTEMPTS", "-1"),
+        ("WORKER_GOVERNOR", "locks,moon"),
+        ("WORKER_MAX_CONNECTIONS_USED", "90"),
+        ("WORKER_MAX_REPLICA_LAG_S", "0"),
     ],
 )
 def test_a_bad_value_names_its_setting_and_an_example(monkeypatch: pytest.MonkeyPatch, name: str, value: str) -> None:
@@ -52,6 +56,19 @@ def test_settings_that_cannot_go_together_are_refused(monkeypatch: pytest.Monkey
     monkeypatch.setenv("WORKER_LOCK_TIMEOUT_MS", "20000")
     with pytest.raises(SettingsError, match="WORKER_STATEMENT_TIMEOUT_MS"):
         load_settings()
+
+
+@pytest.mark.parametrize(
+    ("value", "looked_at"),
+    [("off", ()), ("", ()), ("vacuum, locks", (Indicator.VACUUM, Indicator.LOCKS)), (None, tuple(Indicator))],
+)
+def test_the_governor_looks_at_what_it_is_told(
+    monkeypatch: pytest.MonkeyPatch, value: str | None, looked_at: tuple[Indicator, ...]
+) -> None:
+    """At everything unless told, at some of it, or at nothing."""
+    if value is not None:
+        monkeypatch.setenv("WORKER_GOVERNOR", value)
+    assert load_settings().governor == looked_at
 
 
 def test_lists_are_split(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -64,15 +64,17 @@ class Snooze(Control):
 
     Args:
         until: an aware datetime, a timedelta, or seconds from now.
+        reason: what the run record says it waits for; `snoozed` unless given.
     """
 
-    def __init__(self, until: datetime | timedelta | float) -> None:
+    def __init__(self, until: datetime | timedelta | float, reason: str | None = None) -> None:
         if isinstance(until, datetime) and until.tzinfo is None:
             raise ValueError(
                 f"Snooze({until!r}) has no time zone; give an aware datetime, such as datetime.now(UTC) + delay"
             )
         self.until = until if isinstance(until, datetime | timedelta) else timedelta(seconds=until)
-        super().__init__(f"snooze: {until}")
+        self.reason = reason
+        super().__init__(f"snooze: {until}" if reason is None else f"snooze: {until}, {reason}")
 
 
 class Stop(Control):

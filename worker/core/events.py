@@ -45,6 +45,33 @@ class StartedOver:
 
 
 @dataclass(frozen=True, slots=True)
+class RunHeld:
+    """The database has been under pressure for a while: the run waits between two chunks, or goes on more slowly."""
+
+    run_id: str
+    job: str
+    reason: str
+    waits: bool
+
+
+@dataclass(frozen=True, slots=True)
+class RunReleased:
+    """The pressure that a `RunHeld` told of is gone; it lasted for `held_ms`."""
+
+    run_id: str
+    job: str
+    held_ms: float
+
+
+@dataclass(frozen=True, slots=True)
+class IndicatorLeftOut:
+    """An indicator of pressure is not looked at any more: this role may not read it, or this server has none of it."""
+
+    indicator: str
+    error: str
+
+
+@dataclass(frozen=True, slots=True)
 class AttemptEnded:
     """An attempt ended."""
 
@@ -65,7 +92,16 @@ class OutcomeNotSaved:
     error: str
 
 
-Event = RunClaimed | ChunkCommitted | StartedOver | AttemptEnded | OutcomeNotSaved
+Event = (
+    RunClaimed
+    | ChunkCommitted
+    | StartedOver
+    | RunHeld
+    | RunReleased
+    | IndicatorLeftOut
+    | AttemptEnded
+    | OutcomeNotSaved
+)
 """The closed vocabulary."""
 
 Listener = Callable[[Event], None]

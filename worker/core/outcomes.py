@@ -31,8 +31,8 @@ TRANSITIONS: dict[Status, frozenset[Status]] = {
     Status.QUEUED: frozenset({Status.RUNNING, Status.PAUSED, Status.CANCELLED}),
     # the eight outcomes, and a claim after a crash (running again)
     Status.RUNNING: frozenset(Status),
-    # its moment came; paused or cancelled while it waited
-    Status.WAITING: frozenset({Status.RUNNING, Status.PAUSED, Status.CANCELLED}),
+    # its moment came; paused or cancelled while it waited; held by the governor, its attempt ends like a running one's
+    Status.WAITING: frozenset(Status) - {Status.SUCCEEDED},
     # resumed, or given up
     Status.PAUSED: frozenset({Status.QUEUED, Status.CANCELLED}),
     # asked for again by a person
@@ -90,9 +90,10 @@ class RetryAt:
 
 @dataclass(frozen=True, slots=True)
 class Snoozed:
-    """The job's own `Snooze`: again at `until`. The attempt did not count."""
+    """The job's own `Snooze`, or a long hold: again at `until`, `reason` says why. The attempt did not count."""
 
     until: datetime
+    reason: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

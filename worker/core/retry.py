@@ -121,8 +121,8 @@ def _asked_for(error: Exception, now: datetime) -> Outcome | None:
             return LeaseLost()
         case Cancel(reason=reason):
             return Cancelled(reason)
-        case Snooze(until=until):
-            return Snoozed(until if isinstance(until, datetime) else now + until)
+        case Snooze(until=until, reason=reason):
+            return Snoozed(until if isinstance(until, datetime) else now + until, reason)
         case Stop(why=why):
             return _STOPPED[why]
         case _:

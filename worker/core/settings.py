@@ -14,9 +14,11 @@ from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource
 
 from worker.core.chunk_size import ChunkBounds
 from worker.core.errors import SettingsError
+from worker.core.pressure import Indicator, Limits
 from worker.core.retry import RetryPolicy
 
 Names = Annotated[tuple[str, ...], NoDecode]
+Indicators = Annotated[tuple[Indicator, ...], NoDecode]
 Folders = Annotated[tuple[Path, ...], NoDecode]
 
 MIB = 1024 * 1024
@@ -89,6 +91,34 @@ class Settings(BaseSettings):
     )
     statement_timeout_ms: int = Field(
         15_000, ge=1, description="how long a statement of a chunk may take", examples=["15000"]
+    )
+
+    governor: Indicators = Field(
+        tuple(Indicator),
+        description="what runs make way for between chunks: all of these, some, or `off`",
+        examples=["locks,connections,vacuum,wal_archive,replicas"],
+    )
+    max_lock_waiters: int = Field(
+        5,
+        ge=1,
+        description="sessions behind this worker's locks from which on runs wait; they slow down from the first",
+        examples=["5"],
+    )
+    max_connections_used: float = Field(
+        0.9,
+        gt=0,
+        le=1,
+        description="share of the server's connections in use from which on runs wait; they slow down before",
+        examples=["0.9"],
+    )
+    max_wal_backlog: int = Field(
+        42,
+        ge=1,
+        description="WAL segments yet to be archived from which on runs wait",
+        examples=["42"],
+    )
+    max_replica_lag_s: float = Field(
+        10.0, gt=0, description="lag of the slowest replica from which on runs wait", examples=["10"]
     )
 
     max_attempts: int = Field(
@@ -172,6 +202,11 @@ class Settings(BaseSettings):
                     )
         return value
 
+    @field_validator("governor", mode="before")
+    @classmethod
+    def _split_indicators(cls, value: object) -> object:
+        return () if value == "off" else cls._split_names(value)
+
     @field_validator("data_dirs", "output_dirs", mode="before")
     @classmethod
     def _split_folders(cls, value: object) -> object:
@@ -215,6 +250,11 @@ class Settings(BaseSettings):
         """The limits of a chunk's size."""
         start = max(self.chunk_min_rows, min(self.chunk_max_rows, self.chunk_start_rows))
         return ChunkBounds(start, self.chunk_min_rows, self.chunk_max_rows, self.chunk_target_ms)
+
+    @property
+    def limits(self) -> Limits:
+        """Where the governor makes runs wait."""
+        return Limits(self.max_lock_waiters, self.max_connections_used, self.max_wal_backlog, self.max_replica_lag_s)
 
     def retry_policy(self, max_attempts: int | None) -> RetryPolicy:
         """The policy of a job that declares `max_attempts`, or none of its own."""

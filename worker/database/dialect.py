@@ -11,7 +11,8 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from sqlalchemy.sql.base import Executable
 
 from worker.core.merge_counts import MergeCounts
-from worker.core.outcomes import Outcome
+from worker.core.outcomes import Outcome, Status
+from worker.core.pressure import Indicator, Measure, Unread
 from worker.core.progress import Progress
 from worker.core.settings import Settings
 from worker.core.table_facts import TableFacts
@@ -89,12 +90,22 @@ class Dialect(Protocol):
         """A statement that moves a run on by one chunk where the fence holds; it returns a row, `wanted`, if it did."""
         ...
 
+    def tell(self, fence: Fence, status: Status, waiting_for: str | None) -> Executable:
+        """A statement that says why a run does not go on, where the fence holds; it returns a row, `wanted`, if so."""
+        ...
+
     def end(self, claim: Claimed, outcome: Outcome, worker: str) -> Executable:
         """A statement that writes an outcome down where the fence still holds, and returns a row if it did."""
         ...
 
     async def check_deferred(self, connection: AsyncConnection) -> None:
         """Check now, and from now on in this transaction at once, what would be checked at COMMIT."""
+        ...
+
+    async def read_pressure(
+        self, connection: AsyncConnection, indicators: Sequence[Indicator]
+    ) -> list[Measure | Unread]:
+        """Read indicators of pressure, each apart and briefly; those that this database has not are passed over."""
         ...
 
     async def table_facts(self, connection: AsyncConnection, table: Table) -> TableFacts:

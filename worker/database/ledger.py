@@ -15,7 +15,7 @@ from worker.core.clock import from_ms
 from worker.core.errors import ConflictError, StaleFenceError, UnknownRunError
 from worker.core.outcomes import Outcome, Status
 from worker.core.settings import Settings
-from worker.database.claims import Claim, Claimed, Delivery, NotClaimable
+from worker.database.claims import Claim, Claimed, Delivery, Fence, NotClaimable
 from worker.database.engine import Database
 from worker.database.records import RunRecord, read_run
 from worker.database.session import open_session
@@ -114,6 +114,28 @@ class Ledger:
             owned = written.first() is not None
             await session.end_transaction()
         return owned
+
+    async def tell(self, fence: Fence, status: Status, waiting_for: str | None) -> str | None:
+        """Say in the record of a run that this worker holds whether it goes on, and why it does not.
+
+        Args:
+            fence: the right to it.
+            status: running or waiting.
+            waiting_for: the reason; None for none.
+
+        Returns:
+            `pause` or `cancel` where a person asked for it meanwhile.
+
+        Raises:
+            StaleFenceError: a newer claim holds the run; its record is that claim's business.
+        """
+        async with open_session(self.database, self._settings) as session:
+            told = await (await session.connection()).execute(self.database.dialect.tell(fence, status, waiting_for))
+            row = told.first()
+            await session.end_transaction()
+        if row is None:
+            raise StaleFenceError(f"Run {fence.run_id!r} was claimed anew after fence {fence.number}")
+        return None if row[0] is None else str(row[0])
 
     async def has_ended(self, claimed: Claimed) -> bool:
         """Whether this very claim's outcome is written down already."""

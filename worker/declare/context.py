@@ -11,6 +11,7 @@ from typing import Generic, Protocol, TypeVar
 from sqlalchemy import ColumnElement, CursorResult, Row, Select, Table
 from sqlalchemy.orm import InstrumentedAttribute
 from sqlalchemy.sql.base import Executable
+from sqlmodel import SQLModel
 from sqlmodel.ext.asyncio.session import AsyncSession
 from sqlmodel.sql.expression import SelectOfScalar
 from structlog.typing import FilteringBoundLogger
@@ -52,6 +53,10 @@ class ChunkDriver(Protocol):
     @property
     def stopping(self) -> bool:
         """Whether this worker was told to stop."""
+        ...
+
+    def works_on(self, table: Table) -> None:
+        """Remember that the run reads or writes a table."""
         ...
 
     def chunks(self, statement: SelectOfScalar[T], key: Key, *, lock: bool) -> AsyncIterator[Chunk[T]]:
@@ -242,6 +247,16 @@ class JobContext:
     def stopping(self) -> bool:
         """Whether this worker was told to stop: a long step outside of chunks should end soon."""
         return self.driver.stopping
+
+    def works_on(self, *tables: Table | type[SQLModel]) -> None:
+        """Say which tables the run works on, so that it keeps out of the way of a vacuum of one of them.
+
+        Args:
+            tables: models, or registered tables' own. `ctx.chunks` names its model's by itself.
+        """
+        for table in tables:
+            of_model: Table = table if isinstance(table, Table) else table.__table__  # type: ignore[attr-defined]  # SQLModel sets it
+            self.driver.works_on(of_model)
 
     def chunks(self, statement: SelectOfScalar[T], key: object, *, lock: bool = True) -> AsyncIterator[Chunk[T]]:
         """Walk a query by key in short transactions, resumable after any interruption.

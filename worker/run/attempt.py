@@ -21,7 +21,9 @@ from worker.database.session import open_session
 from worker.declare.context import JobContext
 from worker.declare.registry import JobSpec
 from worker.declare.tables import Tables
+from worker.run.brake import Brake
 from worker.run.chunks import ChunkLoop
+from worker.run.governor import Governor
 from worker.run.job_tools import JobTools
 from worker.run.stop_signal import StopSignal
 from worker.run.upkeep import HeldRuns
@@ -46,6 +48,7 @@ class Attempt:
         emit: Listener,
         log: FilteringBoundLogger,
         held_runs: HeldRuns | None = None,
+        governor: Governor | None = None,
     ) -> None:
         self.claimed = claimed
         self.committed = 0
@@ -57,6 +60,7 @@ class Attempt:
         self._emit = emit
         self._log = log
         self._held_runs = held_runs
+        self._governor = governor
 
     async def settle(self, *, smaller: bool, reconnect: bool) -> Outcome | None:
         """After a trouble: claim the run anew, which also tells what became of a COMMIT whose reply was lost.
@@ -97,8 +101,9 @@ class Attempt:
         if spec.check is not None:
             # enqueued past our client, nothing has looked at it yet
             spec.check(parameters, self._tables, self._settings, options)
-        async with open_session(self._ledger.database, self._settings) as session:
-            loop = ChunkLoop(claimed, session, dialect, self._settings, self._stop, self._clock, self._committed)
+        brake = Brake(claimed, self._governor, self._ledger, self._stop, self._clock, self._emit)
+        async with open_session(self._ledger.database, self._settings) as session, brake:
+            loop = ChunkLoop(claimed, session, dialect, self._settings, self._stop, self._clock, self._committed, brake)
             loop.check_wanted()
             context = JobContext(
                 run_id=claimed.fence.run_id,

@@ -1,21 +1,21 @@
 """The chunk loop: one bounded transaction after the other, each committed together with the run's cursor.
 
 A chunk's transaction, in order: limits (set by the session), the chunk's statements, the fenced progress update,
-COMMIT. The last chunk's stays open, so that the runner can commit the result with it. Refuses to retry and to judge
-errors: the runner does.
+COMMIT. The last chunk's stays open, so that the runner can commit the result with it. Between two chunks the brake may
+hold the run. Refuses to retry and to judge errors: the runner does.
 """
 
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import replace
 from typing import TypeVar
 
-from sqlalchemy import ColumnElement, Select, and_
+from sqlalchemy import ColumnElement, Select, Table, and_
 from sqlmodel.sql.expression import SelectOfScalar
 
 from worker.core.chunk_size import next_size
 from worker.core.clock import Clock
 from worker.core.cursor import Cursor, read_key, write_key
-from worker.core.errors import StaleFenceError, Stop
+from worker.core.errors import StaleFenceError
 from worker.core.events import ChunkCommitted, Listener
 from worker.core.settings import Settings
 from worker.database.claims import Claimed
@@ -23,7 +23,8 @@ from worker.database.dialect import Dialect
 from worker.database.session import RunSession
 from worker.declare.context import Chunk
 from worker.declare.walk import KeyValues, Span, Walk, WalkCursor
-from worker.run.keyset import check_walkable, key_columns, key_of, next_rows
+from worker.run.brake import Brake
+from worker.run.keyset import check_walkable, key_columns, key_of, next_rows, tables_of
 from worker.run.stop_signal import StopSignal
 
 T = TypeVar("T")
@@ -40,6 +41,7 @@ class ChunkLoop:
         stop: whether this worker is stopping.
         clock: measures chunks.
         emit: told of each committed chunk.
+        brake: holds the run between chunks while the database is under pressure.
     """
 
     def __init__(
@@ -51,6 +53,7 @@ class ChunkLoop:
         stop: StopSignal,
         clock: Clock,
         emit: Listener,
+        brake: Brake,
     ) -> None:
         self._claimed = claimed
         self._progress = claimed.progress
@@ -60,6 +63,9 @@ class ChunkLoop:
         self._stop = stop
         self._clock = clock
         self._emit = emit
+        self._brake = brake
+        # A resumed run asks before its first chunk too, or a snoozed one would do a chunk each time it comes back.
+        self._resumes = self._progress.chunk > 0
         if not self._progress.chunk_rows:
             self._progress.chunk_rows = self._bounds.start
 
@@ -67,6 +73,10 @@ class ChunkLoop:
     def stopping(self) -> bool:
         """Whether this worker was told to stop."""
         return self._stop.is_set
+
+    def works_on(self, table: Table) -> None:
+        """Remember that the run reads or writes a table."""
+        self._brake.works_on(table)
 
     async def commit_chunk(
         self, apply: Callable[[], Awaitable[None]], *, cursor: Cursor, rows: int, last: bool
@@ -84,14 +94,20 @@ class ChunkLoop:
             Stop: after the commit, where the run is to stop here.
         """
         self.check_wanted()
+        await self._brake_at_start()
         began = self._clock.monotonic_ms()
         await apply()
-        await self._close_chunk(cursor, rows, began, last=last)
+        took_ms = await self._close_chunk(cursor, rows, began, last=last)
+        if not last:
+            await self._brake.ease(took_ms)
 
     async def chunks(self, statement: SelectOfScalar[T], key: object, *, lock: bool) -> AsyncIterator[Chunk[T]]:
         """Walk a query by key; see `JobContext.chunks`."""
         check_walkable(statement)
         columns = key_columns(key)
+        for table in tables_of(columns):
+            self.works_on(table)
+        await self._brake_at_start()
         progress = self._progress
         after = None if progress.cursor is None else read_key(progress.cursor.get("after"))
         while True:
@@ -105,12 +121,16 @@ class ChunkLoop:
             after = key_of(rows[-1], columns)
             cursor: Cursor = {"after": write_key(after)}
             yield Chunk(rows, progress.chunk + 1)
-            await self._close_chunk(cursor, len(rows), began, last=False)
+            took_ms = await self._close_chunk(cursor, len(rows), began, last=False)
             # what the chunk loaded belongs to it: keeping it would grow with the table
             self._session.expunge_all()
+            if len(rows) == asked:
+                await self._brake.ease(took_ms)
 
     async def spans(self, walk: Walk, matching: ColumnElement[bool]) -> AsyncIterator[Span]:
         """Walk a table by key; see `JobContext.spans`."""
+        self.works_on(walk.table)
+        await self._brake_at_start()
         place = WalkCursor.parse(self._progress.cursor)
         if place.until is None:
             self.check_wanted()
@@ -126,13 +146,20 @@ class ChunkLoop:
             span = Span(walk, condition, matching, int(str(rows)), self._progress.chunk + 1, dict(place.keep))
             yield span
             place = WalkCursor(tuple(upto), place.until, span.keep)
-            await self._close_chunk(place.dump(), span.rows, began, last=False)
+            took_ms = await self._close_chunk(place.dump(), span.rows, began, last=False)
+            if place.after != place.until:
+                await self._brake.ease(took_ms)
 
     async def _key(self, statement: Select[KeyValues]) -> KeyValues | None:
         row = (await (await self._session.connection()).execute(statement)).first()
         return None if row is None else tuple(row)
 
-    async def _close_chunk(self, cursor: Cursor, rows: int, began: float, *, last: bool) -> None:
+    async def _brake_at_start(self) -> None:
+        if self._resumes and not self._session.in_transaction():
+            await self._brake.ease(0.0)
+        self._resumes = False
+
+    async def _close_chunk(self, cursor: Cursor, rows: int, began: float, *, last: bool) -> float:
         progress = self._progress
         progress.done += rows
         progress.cursor = cursor
@@ -141,7 +168,7 @@ class ChunkLoop:
         progress.chunk_rows = next_size(aimed, rows, self._clock.monotonic_ms() - began, self._bounds)
         wanted = await self._advance()
         if last:
-            return
+            return self._clock.monotonic_ms() - began
         await self._session.end_transaction()
         took_ms = self._clock.monotonic_ms() - began
         self._emit(
@@ -149,7 +176,8 @@ class ChunkLoop:
                 self._claimed.fence.run_id, self._claimed.job, progress.chunk, rows, took_ms, progress.chunk_rows
             )
         )
-        self._stop_here(wanted)
+        self._stop.stop_where_asked(wanted)
+        return took_ms
 
     async def _advance(self) -> str | None:
         moved = await (await self._session.connection()).execute(
@@ -170,12 +198,4 @@ class ChunkLoop:
         Raises:
             Stop: the run is to stop at its cursor.
         """
-        self._stop_here(self._claimed.wanted)
-
-    def _stop_here(self, wanted: str | None) -> None:
-        if wanted == "cancel":
-            raise Stop("cancel")
-        if wanted == "pause":
-            raise Stop("pause")
-        if self._stop.is_set:
-            raise Stop("interrupt")
+        self._stop.stop_where_asked(self._claimed.wanted)

@@ -7,7 +7,7 @@ skips, and would skip rows when the walk itself changes which rows match.
 from collections.abc import Sequence
 from typing import TypeVar
 
-from sqlalchemy import tuple_
+from sqlalchemy import Table, tuple_
 from sqlalchemy.orm import InstrumentedAttribute
 from sqlmodel.sql.expression import SelectOfScalar
 
@@ -30,6 +30,12 @@ def key_columns(key: object) -> Columns:
                 f"key={column!r} is no column of a model. Give one, or a tuple of them, for example key=Order.id"
             )
     return columns
+
+
+def tables_of(columns: Columns) -> set[Table]:
+    """The tables that the key's columns are in."""
+    found = {column.property.columns[0].table for column in columns}
+    return {table for table in found if isinstance(table, Table)}
 
 
 def check_walkable(statement: SelectOfScalar[T]) -> None:

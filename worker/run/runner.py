@@ -21,6 +21,7 @@ from worker.database.ledger import Ledger
 from worker.declare.registry import Registry
 from worker.declare.tables import Tables
 from worker.run.attempt import Attempt, stored_outcome
+from worker.run.governor import Governor
 from worker.run.persist import Persister
 from worker.run.stop_signal import StopSignal
 from worker.run.upkeep import HeldRuns
@@ -52,6 +53,7 @@ class Runner:
         emit: told of what happens.
         log: what jobs' own loggers are bound to.
         held_runs: asks the queue which runs it knows; None where there is no queue to ask.
+        governor: watches the database for all runs of the worker; None leaves them alone.
     """
 
     ledger: Ledger
@@ -63,6 +65,7 @@ class Runner:
     emit: Listener
     log: FilteringBoundLogger
     held_runs: HeldRuns | None = None
+    governor: Governor | None = None
 
     async def run(self, delivery: Delivery) -> Outcome:
         """One attempt of a delivered run.
@@ -83,7 +86,16 @@ class Runner:
         fence = claimed.fence
         self.emit(RunClaimed(fence.run_id, claimed.job, fence.number, claimed.progress.chunk, claimed.crashes))
         attempt = Attempt(
-            claimed, self.ledger, self.tables, self.settings, self.stop, self.clock, self.emit, self.log, self.held_runs
+            claimed,
+            self.ledger,
+            self.tables,
+            self.settings,
+            self.stop,
+            self.clock,
+            self.emit,
+            self.log,
+            self.held_runs,
+            self.governor,
         )
         outcome = await self._run_to_outcome(attempt)
         persister = Persister(self.ledger, self.clock, self.stop, self.emit)

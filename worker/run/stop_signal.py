@@ -2,6 +2,8 @@
 
 import asyncio
 
+from worker.core.errors import Stop
+
 
 class StopSignal:
     """Set from a signal handler or a test; awaited by whoever sleeps, looked at by whoever works."""
@@ -26,3 +28,19 @@ class StopSignal:
         except TimeoutError:
             return False
         return True
+
+    def stop_where_asked(self, wanted: str | None) -> None:
+        """Stop a run between two chunks, where a person or this worker's end asks for it.
+
+        Args:
+            wanted: `pause` or `cancel` where a person asked for it.
+
+        Raises:
+            Stop: the run is to stop at its cursor.
+        """
+        if wanted == "cancel":
+            raise Stop("cancel")
+        if wanted == "pause":
+            raise Stop("pause")
+        if self.is_set:
+            raise Stop("interrupt")

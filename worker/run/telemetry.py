@@ -10,7 +10,17 @@ from typing import Literal, assert_never
 import structlog
 from structlog.typing import FilteringBoundLogger, Processor
 
-from worker.core.events import AttemptEnded, ChunkCommitted, Event, OutcomeNotSaved, RunClaimed, StartedOver
+from worker.core.events import (
+    AttemptEnded,
+    ChunkCommitted,
+    Event,
+    IndicatorLeftOut,
+    OutcomeNotSaved,
+    RunClaimed,
+    RunHeld,
+    RunReleased,
+    StartedOver,
+)
 from worker.core.outcomes import Cancelled, Failed, RetryAt, Snoozed
 
 
@@ -56,12 +66,23 @@ class LogListener:
                 self._log.warning(
                     "started_over", run=run_id, job=job, kind=kind, error=error, pause_s=round(pause_s, 3)
                 )
+            case RunHeld() | RunReleased() | IndicatorLeftOut():
+                self._governed(event)
             case OutcomeNotSaved(run_id, job, outcome, error):
                 self._log.error("outcome_not_saved", run=run_id, job=job, outcome=_name(outcome), error=error)
             case AttemptEnded():
                 self._attempt_ended(event)
             case _:
                 assert_never(event)
+
+    def _governed(self, event: RunHeld | RunReleased | IndicatorLeftOut) -> None:
+        match event:
+            case RunHeld(run_id, job, reason, waits):
+                self._log.info("run_held" if waits else "run_slowed", run=run_id, job=job, reason=reason)
+            case RunReleased(run_id, job, held_ms):
+                self._log.info("run_released", run=run_id, job=job, s=round(held_ms / 1000, 3))
+            case IndicatorLeftOut(indicator, error):
+                self._log.warning("indicator_left_out", indicator=indicator, error=error)
 
     def _attempt_ended(self, event: AttemptEnded) -> None:
         said: dict[str, object] = {"run": event.run_id, "job": event.job, "s": round(event.took_ms / 1000, 3)}
@@ -70,8 +91,8 @@ class LogListener:
                 self._log.error("run_failed", **said, error=f"{error.type}: {error.message}")
             case RetryAt(when, error):
                 self._log.warning("run_retries", **said, at=when.isoformat(), error=f"{error.type}: {error.message}")
-            case Snoozed(until):
-                self._log.info("run_snoozed", **said, until=until.isoformat())
+            case Snoozed(until, reason):
+                self._log.info("run_snoozed", **said, until=until.isoformat(), reason=reason)
             case Cancelled(reason):
                 self._log.info("run_cancelled", **said, reason=reason)
             case _:

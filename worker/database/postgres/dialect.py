@@ -6,13 +6,14 @@ from sqlalchemy import Connection, Table, text
 from sqlalchemy.ext.asyncio import AsyncConnection
 from sqlalchemy.sql.base import Executable
 
-from worker.core.outcomes import Outcome
+from worker.core.outcomes import Outcome, Status
+from worker.core.pressure import Indicator, Measure, Unread
 from worker.core.progress import Progress
 from worker.core.settings import Settings
 from worker.core.table_facts import TableFacts
 from worker.database.claims import Claim, Claimed, Delivery, Fence
 from worker.database.classify import ErrorTable
-from worker.database.postgres import catalogue, column_types, fencing
+from worker.database.postgres import catalogue, column_types, fencing, pressure
 from worker.database.postgres.errors import POSTGRES_ERRORS
 from worker.database.postgres.merge import PostgresMerge
 from worker.database.postgres.row_update import PostgresRowUpdate, PostgresWhereUpdate
@@ -83,6 +84,10 @@ class Postgres:
         """See `fencing.advance`."""
         return fencing.advance(fence, progress)
 
+    def tell(self, fence: Fence, status: Status, waiting_for: str | None) -> Executable:
+        """See `fencing.tell`."""
+        return fencing.tell(fence, status, waiting_for)
+
     def end(self, claim: Claimed, outcome: Outcome, worker: str) -> Executable:
         """See `fencing.end`."""
         return fencing.end(claim, outcome, worker)
@@ -90,6 +95,12 @@ class Postgres:
     async def check_deferred(self, connection: AsyncConnection) -> None:
         """Deferred constraints, and triggers that are constraints, as the transaction stands."""
         await connection.execute(text("SET CONSTRAINTS ALL IMMEDIATE"))
+
+    async def read_pressure(
+        self, connection: AsyncConnection, indicators: Sequence[Indicator]
+    ) -> list[Measure | Unread]:
+        """See `pressure.read_pressure`."""
+        return await pressure.read_pressure(connection, indicators)
 
     async def table_facts(self, connection: AsyncConnection, table: Table) -> TableFacts:
         """The table as pg_catalog has it."""

@@ -25,7 +25,9 @@ _RUN = (
 )
 
 _CLAIM = text(
-    # a finished or paused run is found, not claimed: its row stays as it is and it gets no fence
+    # A finished or paused run is found, not claimed: its row stays as it is and it gets no fence. A claim that finds
+    # the one before it open follows a crash, whatever the status: a held run is `waiting`. Two first claims at once do
+    # not see each other's progress yet: there the status tells.
     f"""
     WITH incoming AS (
         SELECT * FROM unnest(
@@ -33,7 +35,7 @@ _CLAIM = text(
             CAST(:options AS json[]), CAST(:enqueued AS bigint[]), CAST(:tokens AS text[])
         ) AS i (id, job, queue, params, options, enqueued_ms, token)
     ), locked AS MATERIALIZED (
-        SELECT run_id FROM heavylift_progress
+        SELECT run_id, open FROM heavylift_progress
         WHERE run_id IN (SELECT id FROM incoming) ORDER BY run_id FOR UPDATE
     ), r AS (
         INSERT INTO heavylift_runs AS h
@@ -47,9 +49,11 @@ _CLAIM = text(
             started_at = CASE WHEN h.status IN ('queued', 'waiting', 'running')
                               THEN coalesce(h.started_at, now()) ELSE h.started_at END,
             worker = CASE WHEN h.status IN ('queued', 'waiting', 'running') THEN excluded.worker ELSE h.worker END,
-            crashes = h.crashes + CASE WHEN h.status = 'running' THEN 1 ELSE 0 END,
-            waiting_for = CASE WHEN h.status = 'waiting' THEN NULL ELSE h.waiting_for END,
-            due_at = CASE WHEN h.status = 'waiting' THEN NULL ELSE h.due_at END
+            crashes = h.crashes + CASE
+                WHEN coalesce((SELECT l.open FROM locked AS l WHERE l.run_id = h.id), h.status = 'running')
+                THEN 1 ELSE 0 END,
+            waiting_for = CASE WHEN h.status IN ('queued', 'waiting', 'running') THEN NULL ELSE h.waiting_for END,
+            due_at = CASE WHEN h.status IN ('queued', 'waiting', 'running') THEN NULL ELSE h.due_at END
         RETURNING h.*
     ), p AS (
         INSERT INTO heavylift_progress AS h (run_id, fence, token, open)
@@ -68,12 +72,17 @@ _CLAIM = text(
 )
 
 _RECLAIM = text(
-    # waits behind the row lock of a doubtful transaction, then sees what became of it
+    # waits behind the row lock of a doubtful transaction, then sees what became of it; a hold that failed is over
     f"""
-    UPDATE heavylift_progress AS p SET fence = p.fence + 1, token = :new_token
-    FROM heavylift_runs AS r
-    WHERE r.id = p.run_id AND p.run_id = :id AND p.fence = :fence AND p.token = :token
-    RETURNING {_RUN}, {_PROGRESS}, now() AS claimed_at
+    WITH p AS (
+        UPDATE heavylift_progress AS h SET fence = h.fence + 1, token = :new_token
+        WHERE h.run_id = :id AND h.fence = :fence AND h.token = :token
+        RETURNING h.*
+    ), told AS (
+        UPDATE heavylift_runs AS h SET status = 'running', waiting_for = NULL
+        FROM p WHERE h.id = p.run_id AND h.status IN ('running', 'waiting') AND h.waiting_for IS NOT NULL
+    )
+    SELECT {_RUN}, {_PROGRESS}, now() AS claimed_at FROM p JOIN heavylift_runs AS r ON r.id = p.run_id
     """  # noqa: S608 - constant column lists
 )
 
@@ -84,6 +93,22 @@ _ADVANCE = text(
         counters = CAST(:counters AS json), chunk_rows = :chunk_rows, updated_at = now()
     WHERE run_id = :id AND fence = :fence AND token = :token AND chunk = :chunk
     RETURNING wanted
+    """
+)
+
+_TELL = text(
+    # the lock keeps a newer claim from committing between the check and the write
+    """
+    WITH owned AS MATERIALIZED (
+        SELECT run_id, wanted FROM heavylift_progress
+        WHERE run_id = :id AND fence = :fence AND token = :token FOR NO KEY UPDATE
+    ), told AS (
+        UPDATE heavylift_runs
+        SET status = CAST(:status AS varchar), waiting_for = CAST(:waiting_for AS text)
+        FROM owned WHERE id = owned.run_id AND status IN ('running', 'waiting')
+             AND (status, waiting_for) IS DISTINCT FROM (CAST(:status AS varchar), CAST(:waiting_for AS text))
+    )
+    SELECT wanted FROM owned
     """
 )
 
@@ -156,6 +181,13 @@ def advance(fence: Fence, progress: Progress) -> TextClause:
     )
 
 
+def tell(fence: Fence, status: Status, waiting_for: str | None) -> TextClause:
+    """The statement that says why a claimed run does not go on, where the fence holds; it returns what is `wanted`."""
+    return _TELL.bindparams(
+        id=fence.run_id, fence=fence.number, token=fence.token, status=status.value, waiting_for=waiting_for
+    )
+
+
 def end(claimed: Claimed, outcome: Outcome, worker: str) -> TextClause:
     """The statement that writes an outcome down where the fence holds; it returns the run's id if it did."""
     status = STATUS_AFTER[type(outcome)]
@@ -189,8 +221,9 @@ def _waiting_for(outcome: Outcome) -> str | None:
     match outcome:
         case RetryAt(when, error):
             return f"backing off until {when.isoformat(timespec='seconds')} after {error.type}: {error.message}"
-        case Snoozed(until):
-            return f"snoozed until {until.isoformat(timespec='seconds')}"
+        case Snoozed(until, reason):
+            again = until.isoformat(timespec="seconds")
+            return f"snoozed until {again}" if reason is None else f"{reason}, tried again at {again}"
         case _ if STATUS_AFTER[type(outcome)] is Status.CANCELLED:
             return getattr(outcome, "reason", None)
         case _:
