@@ -82,7 +82,12 @@ class Governor:
         if self._followers or self._following is None:
             return
         following, self._following = self._following, None
-        following.cancel()
+        try:
+            # a look under way may end: cut off, it would cost its connection
+            async with self._looking:
+                pass
+        finally:
+            following.cancel()
         await asyncio.wait([following])
 
     async def _keep_looking(self) -> None:

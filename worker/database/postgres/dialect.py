@@ -40,16 +40,25 @@ class Postgres:
         return POSTGRES_ERRORS
 
     def connection_options(self, settings: Settings, worker: str) -> dict[str, object]:
-        """Driver options: an application name, and no server-side prepared statements through a PgBouncer."""
+        """Driver options: an application name, and no named statements through a PgBouncer.
+
+        Its clients are pooled like any others: an idle one holds none of its server connections.
+        """
+        server_settings = {"application_name": f"heavylift:{worker}"[:63]}
         arguments: dict[str, object] = {
-            "server_settings": {"application_name": f"heavylift:{worker}"[:63]},
+            "server_settings": server_settings,
             "timeout": CONNECT_TIMEOUT_S,
             # the server's own limit ends a slow statement first; this one is for a peer that vanished without a word
             "command_timeout": settings.statement_timeout_ms / 1000 + SILENCE_S,
         }
         if settings.pgbouncer:
-            arguments["prepared_statement_cache_size"] = 0
+            # With both caches off a statement has no name and is parsed in the same message that runs it, on whichever
+            # server connection its transaction has. Names that are merely unique would pile up on all of them.
             arguments["statement_cache_size"] = 0
+            arguments["prepared_statement_cache_size"] = 0
+            # As the server spells it: asyncpg's own spelling differs, and PgBouncer would begin each transaction with
+            # a SET that makes no difference.
+            server_settings["client_encoding"] = "UTF8"
         return {"connect_args": arguments}
 
     def set_limits(self, connection: Connection, settings: Settings) -> None:
