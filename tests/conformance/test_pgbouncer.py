@@ -18,8 +18,8 @@ from sqlalchemy.exc import DBAPIError
 from sqlmodel import SQLModel
 
 from tests.conftest import MakeRunner
-from tests.integration.conftest import older_bin_dir
 from tests.support import shop_models
+from tests.support.databases import older_bin_dir
 from tests.support.pgbouncer import PgBouncerProcess, pgbouncer_program
 from tests.support.pressure import session
 from worker import REGISTRY, open_client

@@ -38,7 +38,7 @@ from worker.core.errors import OutputError
 from worker.core.table_facts import ColumnFacts, TableFacts
 from worker.output.rows import RowWriter
 from worker.output.spec import FileKind
-from worker.source.open import open_source
+from worker.source.open import open_rows
 from worker.source.spec import FileFormat, SourceLimits, SourceSpec
 from worker.source.validate import RowValidator
 
@@ -272,7 +272,7 @@ FACTS = TableFacts("things", {name: facts_of(name, known) for name, (_, known, _
 def read_back(folder: Path, content: bytes, kind: FileFormat) -> list[tuple[object, ...]]:
     """The rows that a bulk_upsert of the file would store."""
     (folder / "x").write_bytes(content)
-    source = open_source(SourceSpec(uri="x", format=kind), SourceLimits(data_dirs=(folder,)))
+    source = open_rows(SourceSpec(uri="x", format=kind), SourceLimits(data_dirs=(folder,)))
     try:
         validator = RowValidator(
             TABLE, None, FACTS, source_columns=source.columns, key=("id",), empty_is_text=source.empty_is_text
