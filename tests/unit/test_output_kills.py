@@ -26,6 +26,12 @@ ENOUGH = 3
 """The least number of calls to the system in which there is something to do."""
 
 
+@pytest.fixture(autouse=True)
+def quick_disk(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A disk that is told to write through, and does so later: a process dies here, not the machine."""
+    monkeypatch.setattr(os, "fsync", lambda _: None)
+
+
 class KilledError(BaseException):
     """The process ends here."""
 
