@@ -292,6 +292,25 @@ def test_refused_rows_are_listed_with_their_reason(heavylift: Heavylift) -> None
     assert json.loads(heavylift("quarantine", "r2", "--json").stdout) == []
 
 
+def test_refused_rows_are_tried_again(heavylift: Heavylift) -> None:
+    """A replay prints the new run's id, or its record; where nothing is left it says so, and is no error."""
+    rows = [*ROWS, {**ROWS[0], "quantity": "many"}]
+    heavylift("enqueue", "bulk_upsert", upsert(source={"rows": rows}), "--id", "r1")
+    heavylift("run", "--burst")
+    record = json.loads(heavylift("quarantine", "r1", "--replay", "--json").stdout)
+    assert record["params"]["source"] == {"quarantine": "r1"}
+    heavylift("run", "--burst")
+    assert json.loads(heavylift("show", record["id"], "--json").stdout)["counters"]["quarantined"] == 1
+    assert "replayed" in heavylift("quarantine", "r1").stdout
+    nothing = heavylift("quarantine", "r1", "--replay")
+    assert (nothing.returncode, nothing.stdout) == (0, "")
+    assert nothing.stderr == "nothing to replay: run r1 has no refused rows left\n"
+    assert heavylift("quarantine", "r1", "--replay", "--json").stdout == "null\n"
+    again = heavylift("quarantine", record["id"], "--replay")
+    assert (again.returncode, again.stderr, again.stdout.count("\n")) == (0, "", 1)
+    assert_one_error(heavylift("quarantine", "r9", "--replay"), "No run 'r9' is in the ledger", 1)
+
+
 def test_embedded_servers_need_no_migration(heavylift: Heavylift, tmp_path: Path) -> None:
     """Without addresses the folder's own servers are used, and their ledger is made without being asked for."""
     places: dict[str, str | None] = {"DATABASE_URL": None, "REDIS_URL": None}

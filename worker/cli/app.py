@@ -209,16 +209,27 @@ def watch(
 
 
 @app.command()
-def quarantine(run_id: RunId, *, as_json: AsJson = False) -> None:
-    """List the rows of a run that were refused.
+def quarantine(
+    run_id: RunId,
+    *,
+    replay: Annotated[bool, typer.Option("--replay", help="Try them again in a new run, and print its id.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """List the rows of a run that were refused, or try them again.
 
-    Each with its line, the reason and what it held.
+    Each is listed with its line, the reason and what it held.
 
-    Example:  heavylift quarantine orders-2026-11-21 --json
+    With --replay, a new run of the same job with the same parameters takes just these rows, each once.
+
+    Example:  heavylift quarantine orders-2026-11-21 --replay
     """
     from worker.cli import look
+    from worker.cli import replay as replaying
 
-    look.quarantine(check_id(run_id), as_json=as_json)
+    if replay:
+        replaying.replay(check_id(run_id), as_json=as_json)
+    else:
+        look.quarantine(check_id(run_id), as_json=as_json)
 
 
 @app.command()

@@ -13,7 +13,7 @@ from worker.cli.enqueue import exit_as
 from worker.cli.progress import follow_with_bar
 from worker.cli.render import print_json, print_run, print_runs, runs_table
 from worker.cli.servers import connect, use_servers
-from worker.cli.wording import one_line
+from worker.cli.wording import moment, one_line
 from worker.client import Client
 from worker.core.outcomes import Status
 from worker.core.settings import Settings
@@ -142,4 +142,6 @@ def _row_as_json(row: QuarantinedRow, *, first: bool) -> str:
 
 def _row_as_text(row: QuarantinedRow) -> str:
     code = f" [{row.sqlstate}{f', {row.constraint}' if row.constraint else ''}]" if row.sqlstate else ""
-    return one_line(f"{row.position}\t{row.reason}{code}\t{orjson.dumps(row.payload).decode()}".replace("\t", "  "))
+    again = f" (replayed {moment(row.replayed_at)})" if row.replayed_at else ""
+    held = orjson.dumps(row.payload).decode()
+    return one_line(f"{row.position}\t{row.reason}{code}{again}\t{held}".replace("\t", "  "))

@@ -5,7 +5,9 @@ Owns the order: a run that the ledger knows is never lost, whatever happens to R
 
 import asyncio
 import getpass
+import json
 import os
+import shlex
 import socket
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
@@ -17,7 +19,7 @@ from arq.connections import ArqRedis
 from redis.exceptions import RedisError
 
 from worker.core.clock import Clock, SystemClock, to_ms
-from worker.core.errors import ParametersError, UnreachableError
+from worker.core.errors import ParametersError, RequestError, UnreachableError
 from worker.core.options import RunOptions
 from worker.core.outcomes import Status
 from worker.core.settings import Settings
@@ -25,7 +27,7 @@ from worker.database.claims import Delivery
 from worker.database.engine import Database, open_database
 from worker.database.ledger import Ledger
 from worker.database.migrate import check_version
-from worker.database.quarantine import QuarantinedRow, read_quarantine
+from worker.database.quarantine import QuarantinedRow, read_quarantine, read_replayable
 from worker.database.records import RunPage, RunRecord, read_runs
 from worker.database.reflect import complete_tables
 from worker.declare.registry import Registry
@@ -143,6 +145,37 @@ class Client:
         """Refused rows of a run, in the order in which they were met."""
         async with self.database.engine.connect() as connection:
             return await read_quarantine(connection, run_id, after_id=after_id, limit=limit)
+
+    async def replay(self, run_id: str, *, enqueued_by: str | None = None) -> RunRecord | None:
+        """Enqueue a new run of the same job with the same parameters and options, over a run's refused rows alone.
+
+        Each row is tried again once: it is marked in the transaction of the chunk that deals with it. What is refused
+        again is in the new run's quarantine.
+
+        Args:
+            run_id: the run whose rows were refused.
+            enqueued_by: who asks; this process's user and host unless given.
+
+        Returns:
+            The new run; None where no row is left to replay.
+
+        Raises:
+            UnknownRunError: the ledger knows none of that id.
+            RequestError: its rows did not come from a source.
+        """
+        record = await self.get(run_id)
+        if "source" not in self.registry.get(record.job).names or record.params.get("source") is None:
+            raise RequestError(
+                f"The rows of run {run_id!r} did not come from a source: they are where job {record.job!r} found them. "
+                "Remove what they were refused for, and run it again with the same parameters: "
+                f"heavylift enqueue {record.job} {shlex.quote(json.dumps(record.params, ensure_ascii=False))}"
+            )
+        async with self.database.engine.connect() as connection:
+            options, left = await read_replayable(connection, run_id)
+        if not left:
+            return None
+        params = {**record.params, "source": {"quarantine": run_id}}
+        return await self.enqueue(record.job, params, options=options, enqueued_by=enqueued_by)
 
     async def follow(self, run_id: str, *, every_s: float = 0.2) -> AsyncIterator[RunRecord]:
         """A run's record again and again, until it has ended.

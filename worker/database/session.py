@@ -7,7 +7,7 @@ no longer commit together.
 """
 
 from collections.abc import Sequence
-from typing import NoReturn, TypeVar
+from typing import NoReturn, TypeVarTuple
 
 from sqlalchemy import Connection, Row, Select, event
 from sqlalchemy.orm import Session, SessionTransaction
@@ -17,7 +17,7 @@ from worker.core.errors import TransactionMisuseError
 from worker.core.settings import Settings
 from worker.database.engine import Database
 
-R = TypeVar("R", bound=tuple[object, ...])
+Columns = TypeVarTuple("Columns")
 
 
 class RunSession(AsyncSession):
@@ -49,7 +49,7 @@ class RunSession(AsyncSession):
         await super().commit()
 
 
-async def fetch(database: Database, settings: Settings, statement: Select[R]) -> Sequence[Row[R]]:
+async def fetch(database: Database, settings: Settings, statement: Select[*Columns]) -> Sequence[Row[*Columns]]:
     """Run a query in a read-only transaction of its own, under the usual limits."""
     async with database.engine.connect() as connection:
         await connection.execution_options(**database.dialect.read_only)

@@ -6,7 +6,7 @@ Owns the surface that users' jobs see. Refuses to implement it: the run layer ha
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Generic, Protocol, TypeVar
+from typing import Generic, Protocol, TypeVar, TypeVarTuple
 
 from sqlalchemy import ColumnElement, CursorResult, Row, Select, Table
 from sqlalchemy.orm import InstrumentedAttribute
@@ -31,6 +31,7 @@ from worker.declare.walk import KeyValues, Span, Walk, WalkCursor
 
 T = TypeVar("T")
 R = TypeVar("R")
+Columns = TypeVarTuple("Columns")
 Key = InstrumentedAttribute[object] | tuple[InstrumentedAttribute[object], ...]
 
 
@@ -171,7 +172,7 @@ class Tools(Protocol):
         """Run a statement in the chunk's transaction, past the ORM."""
         ...
 
-    async def fetch(self, statement: Select[KeyValues]) -> Sequence[Row[KeyValues]]:
+    async def fetch(self, statement: Select[*Columns]) -> Sequence[Row[*Columns]]:
         """Run a query in a short read-only transaction of its own, apart from the chunk's."""
         ...
 

@@ -4,7 +4,7 @@ Owns the run's side of these tools. Refuses SQL: the dialect and the ledger have
 """
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from typing import TypeVar
+from typing import TypeVar, TypeVarTuple
 
 from sqlalchemy import ColumnElement, CursorResult, Row, Select, Table
 from sqlalchemy.sql.base import Executable
@@ -26,6 +26,7 @@ from worker.run.upkeep import HeldRuns, Upkeep
 
 T = TypeVar("T")
 R = TypeVar("R")
+Columns = TypeVarTuple("Columns")
 
 
 class JobTools:
@@ -113,7 +114,7 @@ class JobTools:
         await self._session.flush()
         return await (await self._session.connection()).execute(statement)
 
-    async def fetch(self, statement: Select[KeyValues]) -> Sequence[Row[KeyValues]]:
+    async def fetch(self, statement: Select[*Columns]) -> Sequence[Row[*Columns]]:
         """Run a query in a short read-only transaction of its own, apart from the chunk's."""
         return await fetch(self._database, self._settings, statement)
 

@@ -1,7 +1,7 @@
 """Opening the source of a run, whatever kind it is, at the place where the run stands.
 
-Owns the choice among inline rows, files and tables, and what a source may reach. Refuses to read: each kind has a
-module of its own.
+Owns the choice among inline rows, files, tables and rows that were refused, and what a source may reach. Refuses to
+read: each kind has a module of its own.
 """
 
 from collections.abc import AsyncIterator, Mapping
@@ -15,6 +15,7 @@ from worker.declare.tables import Tables
 from worker.declare.walk import primary_walk
 from worker.source.batch import Source
 from worker.source.limits import source_limits
+from worker.source.quarantine_source import open_quarantine
 from worker.source.spec import SourceSpec, check_inline
 from worker.source.table_source import TableSource, open_table
 from worker.source.threaded import open_threaded
@@ -60,6 +61,9 @@ async def open_source(ctx: JobContext, spec: SourceSpec, wanted: Wanted) -> Asyn
 async def _open(ctx: JobContext, spec: SourceSpec, wanted: Wanted) -> Source:
     if spec.table is not None:
         return await _open_table(ctx, spec.table, wanted)
+    if spec.quarantine is not None:
+        tools = ctx.tools
+        return await open_quarantine(tools.fetch, tools.execute, ctx.job, spec.quarantine, ctx.progress.cursor)
     return await open_threaded(spec, source_limits(ctx.settings), ctx.progress.cursor)
 
 

@@ -28,16 +28,19 @@ class SourceSpec(BaseModel, extra="forbid", frozen=True):
             folders in turn.
         format: what the file holds; None infers it from the file's name.
         table: the name of a registered table to read.
+        quarantine: the id of a run of the same job, whose refused rows are tried again. What a replay makes
+            (`heavylift quarantine ID --replay`), rather than a person.
     """
 
     rows: list[dict[str, JsonValue]] | None = None
     uri: str | None = None
     format: FileFormat | None = None
     table: str | None = None
+    quarantine: str | None = None
 
     @model_validator(mode="after")
     def _exactly_one(self) -> Self:
-        given = [name for name in ("rows", "uri", "table") if getattr(self, name) is not None]
+        given = [name for name in ("rows", "uri", "table", "quarantine") if getattr(self, name) is not None]
         if not given:
             raise ValueError(f"a source needs one of rows, uri or table, and none was given; for example {_EXAMPLE}")
         if len(given) > 1:

@@ -4,7 +4,8 @@ Owns the place in the table. Its end is frozen when reading starts: rows that ar
 table is to stay as it is meanwhile: of a row whose key changes nobody can say whether it was read.
 """
 
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from typing import Protocol, TypeVarTuple
 
 from pydantic import ValidationError
 from sqlalchemy import Row, Select
@@ -13,13 +14,21 @@ from sqlalchemy.types import TypeEngine
 from worker.core.cursor import read_key, write_key
 from worker.core.errors import SourceError
 from worker.core.table_facts import TableFacts
-from worker.declare.walk import KeyValues, Walk
+from worker.declare.walk import Walk
 from worker.source.batch import Batch
 from worker.source.cursor import Count, SourceCursor
 from worker.source.table_columns import ColumnReading, reading_of
 
-Fetch = Callable[[Select[KeyValues]], Awaitable[Sequence[Row[KeyValues]]]]
-"""Runs a query in a short transaction of its own, apart from the run's."""
+Columns = TypeVarTuple("Columns")
+
+
+class Fetch(Protocol):
+    """Runs a query in a short transaction of its own, apart from the run's."""
+
+    async def __call__(self, statement: Select[*Columns], /) -> Sequence[Row[*Columns]]:
+        """The rows that it finds."""
+        ...
+
 
 WrittenKey = list[list[object]]
 """A key as `worker.core.cursor.write_key` writes it."""
