@@ -180,6 +180,30 @@ async def test_a_refused_row_gives_way_to_an_earlier_one(make_runner: MakeRunner
     assert await rows(database, "SELECT quantity FROM item WHERE sku = 'S1'") == [(11,)]
 
 
+@pytest.mark.parametrize(
+    "params",
+    [
+        {"source": inline({"sku": "S1", "slot": 2}, {"sku": "S3", "slot": 33})},
+        {"where": {"sku": {"in": ["S1", "S2", "S3"]}}, "set": {"slot": 2}},
+    ],
+)
+@pytest.mark.usefixtures("items")
+async def test_what_is_checked_at_commit_is_checked_in_time(
+    make_runner: MakeRunner, database: Database, params: dict[str, object]
+) -> None:
+    """A row that a deferred constraint would refuse at COMMIT is put aside, and the others are written."""
+    await execute(
+        database,
+        "ALTER TABLE item DROP CONSTRAINT item_place_key",
+        "ALTER TABLE item ADD CONSTRAINT late UNIQUE (shelf, slot) DEFERRABLE INITIALLY DEFERRED",
+    )
+    found = counts(await make_runner().run(delivery(params)))
+    async with database.engine.connect() as connection:
+        refused = await read_quarantine(connection, "u")
+    assert found["quarantined"] == len(refused) == (1 if "source" in params else 2)
+    assert {(row.payload["sku"], row.constraint) for row in refused} <= {("S1", "late"), ("S3", "late")}
+
+
 @pytest.mark.usefixtures("items")
 async def test_a_row_that_needs_another_to_change_first(make_runner: MakeRunner, database: Database) -> None:
     """A row that takes the place which a later one leaves gets in once that one has moved."""
@@ -188,16 +212,15 @@ async def test_a_row_that_needs_another_to_change_first(make_runner: MakeRunner,
     assert await rows(database, "SELECT slot FROM item WHERE sku IN ('S1', 'S2') ORDER BY sku") == [(2,), (22,)]
 
 
-@pytest.mark.parametrize("quantity", ["many", 99])
+@pytest.mark.parametrize(("quantity", "said"), [("many", "line 2: column 'quantity'"), (99, '"small"')])
 @pytest.mark.usefixtures("items")
 async def test_on_invalid_fail_keeps_nothing_of_the_chunk(
-    make_runner: MakeRunner, database: Database, quantity: object
+    make_runner: MakeRunner, database: Database, quantity: object, said: str
 ) -> None:
-    """With on_invalid="fail" a row that validation or the database refuses ends the run; its chunk leaves nothing."""
+    """With on_invalid="fail" the run ends with what validation, or the database, said of the first refused row."""
     await execute(database, "ALTER TABLE item ADD CONSTRAINT small CHECK (quantity < 50)")
     given = inline({"sku": "S1", "quantity": 11}, {"sku": "S2", "quantity": quantity})
-    said = message(await make_runner().run(update(source=given, on_invalid="fail")))
-    assert "line 2: " in said
+    assert said in message(await make_runner().run(update(source=given, on_invalid="fail")))
     assert await rows(database, "SELECT count(*) FROM item WHERE quantity > 9") == [(0,)]
 
 

@@ -168,11 +168,9 @@ async def test_refused_rows_are_put_aside(make_runner: MakeRunner, database: Dat
 
 @pytest.mark.usefixtures("items")
 async def test_on_invalid_fail_keeps_nothing_of_the_chunk(make_runner: MakeRunner, database: Database) -> None:
-    """With on_invalid="fail" the run stops at the first chunk with a refused row, which it names."""
+    """With on_invalid="fail" the run ends with the database's own error at the first chunk that has a refused row."""
     await execute(database, "ALTER TABLE item ADD CONSTRAINT cheap CHECK (sku <> 'S06' OR price < 5)")
-    said = message(await make_runner().run(update(options=ALL, set={"price": 9}, on_invalid="fail")))
-    assert "'S06'" in said
-    assert "cheap" in said
+    assert "cheap" in message(await make_runner().run(update(options=ALL, set={"price": 9}, on_invalid="fail")))
     assert await rows(database, "SELECT sku FROM item WHERE price = 9 ORDER BY 1") == [(f"S0{n}",) for n in range(4)]
 
 
