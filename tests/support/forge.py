@@ -10,10 +10,11 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
+from collections.abc import AsyncIterator, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from types import TracebackType
 from typing import Self
 
@@ -69,6 +70,21 @@ class ForgedWorker:
         return f"its log ends with:\n{self.log.read_bytes()[-_TAIL_BYTES:].decode(errors='replace') or '(nothing)'}"
 
 
+@dataclass(frozen=True, slots=True)
+class Done:
+    """A command that has ended.
+
+    Attributes:
+        code: its exit code.
+        output: what it wrote to standard output.
+        errors: what it wrote to standard error.
+    """
+
+    code: int
+    output: str
+    errors: str
+
+
 class Forge:
     """Forks workers; use it as a context manager, of which a whole test session needs only one.
 
@@ -112,22 +128,43 @@ class Forge:
         assert self._process is not None
         return self._process.pid
 
-    @asynccontextmanager
-    async def worker(self, environment: dict[str, str], log: Path, *flags: str) -> AsyncIterator[ForgedWorker]:
+    def worker(
+        self, environment: dict[str, str], log: Path, *flags: str, folder: Path | None = None
+    ) -> AbstractAsyncContextManager[ForgedWorker]:
         """A worker for as long as the block lasts; it is killed at its end.
 
         Args:
             environment: all of its environment.
             log: the file that its output is added to.
             flags: of `heavylift run`.
+            folder: the one that it is started in; the forge's unless given.
         """
         # there from the beginning: whoever waits for a line of it need not wait for the file
         log.touch()
+        arguments = ["heavylift", "run", *flags]
+        return self._process_of(Order(environment, os.fspath(log), arguments, folder=os.fspath(folder or "")))
+
+    async def call(self, environment: dict[str, str], folder: Path, arguments: Sequence[str]) -> Done:
+        """Run a command to its end, in a process of its own.
+
+        Args:
+            environment: all of its environment.
+            folder: the one that it is started in.
+            arguments: `heavylift` or `pytest` with its arguments, or `python` with a program's path and that one's.
+        """
+        with TemporaryDirectory() as place:
+            output, errors = Path(place, "output"), Path(place, "errors")
+            order = Order(environment, os.fspath(output), list(arguments), os.fspath(errors), os.fspath(folder))
+            async with self._process_of(order) as process:
+                code = await process.ended()
+            return Done(code, output.read_text(), errors.read_text())
+
+    @asynccontextmanager
+    async def _process_of(self, order: Order) -> AsyncIterator[ForgedWorker]:
         told, asked = await asyncio.open_unix_connection(self._socket)
         try:
-            order = Order(environment, os.fspath(log), ["run", *flags])
             asked.write(json.dumps(asdict(order)).encode() + b"\n")
-            worker = ForgedWorker(int(await told.readline()), log, told, asked)
+            worker = ForgedWorker(int(await told.readline()), Path(order.log), told, asked)
             yield worker
             worker.send_signal(signal.SIGKILL)
             await worker.ended()

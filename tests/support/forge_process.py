@@ -1,4 +1,4 @@
-"""The forge's own process: it has imported everything once, and forks a worker for everyone who connects.
+"""The forge's own process: it has imported everything once, and forks a process for everyone who connects.
 
 `python -m tests.support.forge_process SOCKET MODULE...` says `ready`, then takes orders, one a connection, until its
 standard input ends. Owns the fork and what a child must not inherit. Single-threaded and without an event loop, so that
@@ -9,6 +9,7 @@ import ctypes
 import gc
 import json
 import os
+import runpy
 import selectors
 import signal
 import socket
@@ -18,6 +19,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from importlib import import_module
+from pathlib import Path
 from typing import NoReturn
 
 from sqlalchemy.orm import configure_mappers
@@ -34,6 +36,9 @@ IMPORTED = (
 )
 """What `heavylift run` would import when it is first needed."""
 
+CONSOLE_SCRIPTS = {"heavylift": ("worker.cli.app", "main"), "pytest": ("pytest", "main")}
+"""What a command's console script calls, by its name."""
+
 READY = "ready"
 """What it says once it takes orders."""
 
@@ -43,17 +48,21 @@ ORDER_BYTES = 1 << 20
 
 @dataclass(frozen=True, slots=True)
 class Order:
-    """A worker to be forked.
+    """A process to be forked: a worker, another command of `heavylift`, or a program.
 
     Attributes:
         environment: all of its environment.
         log: the file that its output is added to.
-        arguments: of the command `heavylift`.
+        arguments: `heavylift` or `pytest` with its arguments, or `python` with a program's path and that one's.
+        errors: the file that its standard error is added to; `log` where empty.
+        folder: the one that it is started in; the forge's where empty.
     """
 
     environment: dict[str, str]
     log: str
     arguments: list[str]
+    errors: str = ""
+    folder: str = ""
 
 
 @dataclass(slots=True)
@@ -138,9 +147,11 @@ class ForgeProcess:
         for descriptor in (*inherited, connection.fileno()):
             os.close(descriptor)
         _die_with(forge)
-        _write_to(order.log)
+        _write_to(order.log, order.errors or order.log)
         os.environ.clear()
         os.environ.update(order.environment)
+        if order.folder:
+            os.chdir(order.folder)
         kill_points.install(order.environment)
         os._exit(_run(order.arguments))
 
@@ -153,23 +164,31 @@ def _die_with(forge: int) -> None:
         os._exit(1)
 
 
-def _write_to(log: str) -> None:
-    output = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+def _write_to(log: str, errors: str) -> None:
     nothing = os.open(os.devnull, os.O_RDONLY)
-    for source, target in ((nothing, 0), (output, 1), (output, 2)):
+    output, complaints = (os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND) for path in (log, errors))
+    for source, target in ((nothing, 0), (output, 1), (complaints, 2)):
         os.dup2(source, target)
 
 
 def _run(arguments: Sequence[str]) -> int:
-    """What the console script does, in this process; returns the exit code."""
-    sys.argv = ["heavylift", *arguments]
+    """What the console script or the interpreter does, in this process; returns the exit code."""
     try:
-        import_module("worker.cli.app").main()
+        if arguments[0] in CONSOLE_SCRIPTS:
+            module, function = CONSOLE_SCRIPTS[arguments[0]]
+            sys.argv = list(arguments)
+            return int(getattr(import_module(module), function)())
+        sys.argv = list(arguments[1:])
+        sys.path.insert(0, str(Path(sys.argv[0]).resolve().parent))
+        runpy.run_path(sys.argv[0], run_name="__main__")
     except SystemExit as end:
         return end.code if isinstance(end.code, int) else 1
     except BaseException:  # noqa: BLE001 - a fork must never return to the forge's loop
         traceback.print_exc()
-    return 1
+        return 1
+    finally:
+        sys.stdout.flush()
+    return 0
 
 
 def main(path: str, modules: Sequence[str]) -> None:
