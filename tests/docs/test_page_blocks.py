@@ -17,6 +17,7 @@ NOT_RUN = {"mermaid": "a drawing"}
 """Languages of blocks that are not run, each with the reason."""
 
 NOTHING_TO_RUN = {
+    "pitfalls.md": "names of tests, looked up by test_pitfalls",
     "README.md": "an index: its links are followed below",
     "errors.md": "a table, compared with the code by test_pages",
     "life-of-a-run.md": "a chart, compared with the code by test_pages",
