@@ -28,6 +28,7 @@ async def reader(reader_of: MakeReader) -> AsyncIterator[Reader]:
     """Somebody who has written the README's files and started its worker."""
     reader = reader_of(README)
     Path(reader.folder, "orders.csv").write_text(ORDERS)
+    await reader.prepare()
     async with reader.worker():
         yield reader
 

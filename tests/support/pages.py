@@ -103,13 +103,13 @@ class Page:
     @property
     def commands(self) -> list[list[str]]:
         """Its commands, in order, each as words."""
-        return [words for block in self.blocks if block.language == "sh" for words in commands(block)]
+        return [words for block in self.blocks for words in commands(block)]
 
 
 def commands(block: Block) -> Iterator[list[str]]:
-    """The commands of a `sh` block, each as words; quotes and a backslash at a line's end go on, comments do not."""
+    """The commands of a `sh` block, each as words; quotes and a backslash at a line's end go on. Others have none."""
     waiting = ""
-    for line in block.code.splitlines():
+    for line in block.code.splitlines() if block.language == "sh" else ():
         waiting += line if waiting else _COMMENT.sub("", line)
         if waiting.endswith("\\"):
             waiting = waiting[:-1]

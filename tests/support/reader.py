@@ -73,17 +73,31 @@ class Reader:
         Raises:
             AssertionError: something ends or prints otherwise than the page says.
         """
+        blocks = self.page.blocks
+        # what stands before the worker's start is done before it: a table that it is to find must be there
+        start = next((at for at, block in enumerate(blocks) if ["heavylift", "run"] in list(commands(block))), 0)
+        await self.prepare()
+        for block in blocks[:start]:
+            await self.do(block)
         async with self.worker():
-            for block in self.page.blocks:
+            for block in blocks[start:]:
                 await self.do(block)
 
-    @asynccontextmanager
-    async def worker(self) -> AsyncIterator[None]:
-        """The page's worker, with its modules and its tables, for as long as the block lasts."""
+    async def prepare(self) -> None:
+        """Write the page's modules, and make the tables of its models."""
         for block in self.page.blocks:
             if block.name.endswith(".py"):
                 self._write(block)
-        await self.make_tables()
+        models = [name for name in self.settings["WORKER_MODELS"].split(",") if name]
+        if models:
+            program = self.folder / "make_tables.py"
+            program.write_text(_TABLES)
+            done = await self.call(["python", program.name, *models])
+            assert done.code == 0, done.errors
+
+    @asynccontextmanager
+    async def worker(self) -> AsyncIterator[None]:
+        """The page's worker, for as long as the block lasts."""
         log = self.folder / "worker.log"
         async with self.forge.worker(self.settings, log, folder=self.folder) as worker:
             while b"worker_started" not in log.read_bytes():
@@ -92,15 +106,6 @@ class Reader:
             yield
             worker.send_signal(signal.SIGTERM)
             assert await worker.ended() == 0, worker.tail()
-
-    async def make_tables(self) -> None:
-        """Make the tables of the page's models."""
-        models = [name for name in self.settings["WORKER_MODELS"].split(",") if name]
-        if models:
-            program = self.folder / "make_tables.py"
-            program.write_text(_TABLES)
-            done = await self.call(["python", program.name, *models])
-            assert done.code == 0, done.errors
 
     async def do(self, block: Block) -> None:
         """Do what one block says.
