@@ -97,6 +97,13 @@ def test_a_relative_path_is_looked_up_in_the_first_folder(out: Path, tmp_path: P
     assert names(other) == ["x.csv", "y.csv"]
 
 
+def test_a_folder_may_be_relative(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As the default one is: it is then beneath the folder that the worker was started in, once."""
+    monkeypatch.chdir(tmp_path)
+    make("x.csv", Path("out"))
+    assert names(tmp_path / "out") == ["x.csv"]
+
+
 def test_missing_folders_are_made(tmp_path: Path) -> None:
     """Below an output folder, and the output folder itself."""
     make("2026/07/x.csv", tmp_path / "out")

@@ -50,9 +50,8 @@ def locate(uri: str, output_dirs: Sequence[Path]) -> tuple[str, list[str], str]:
         OutputError: it names no local file, or one outside the output folders.
     """
     path = path_of(uri, WRITTEN)
-    first = output_dirs[:1]
-    real = real_path(str(Path(*first, path)), output_dirs, WRITTEN, given=uri)
     roots = [os.path.realpath(folder) for folder in output_dirs]
+    real = real_path(str(Path(*roots[:1], path)), output_dirs, WRITTEN, given=uri)
     root = max((root for root in roots if os.path.commonpath((real, root)) == root), key=len)
     if real == root:
         raise OutputError(f"{uri!r} is an output folder itself; name a file in it, for example {WRITTEN.example}")
