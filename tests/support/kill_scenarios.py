@@ -41,6 +41,23 @@ async def make_items(connection: AsyncConnection, folder: Path) -> None:
             writer.writerow([f"S{number}", f"item {number}", quantity, "0.25"])
 
 
+async def make_stock(connection: AsyncConnection, folder: Path) -> None:
+    """Items, and a file of new quantities for them: some as they are, some of items that nobody has, some refused."""
+    await connection.execute(
+        text(
+            "INSERT INTO item (sku, name, quantity, price)"
+            " SELECT 'S' || n, 'item ' || n, n, 0.25 FROM generate_series(0, :most) AS n"
+        ),
+        {"most": ITEMS},
+    )
+    with (folder / "stock.csv").open("w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(["sku", "quantity"])
+        for number in range(0, 2 * ITEMS, 2):
+            quantity = "many" if number % 34 == 0 else number + number % 3
+            writer.writerow([f"S{number}", quantity])
+
+
 async def make_old_runs(connection: AsyncConnection, _: Path) -> None:
     """Finished runs a year old, every third with a refused row, and as many of yesterday."""
     await connection.execute(
@@ -73,6 +90,18 @@ SCENARIOS = (
         job="bulk_upsert",
         prepare=make_items,
         params=lambda folder: {"table": "item", "source": {"uri": (folder / "items.csv").as_uri()}},
+    ),
+    KillScenario(
+        name="batch_update, by where",
+        job="batch_update",
+        prepare=make_stock,
+        params=lambda _: {"table": "item", "where": {"quantity": {"lt": 400}}, "set": {"quantity": 200, "note": "x"}},
+    ),
+    KillScenario(
+        name="batch_update, from a source",
+        job="batch_update",
+        prepare=make_stock,
+        params=lambda folder: {"table": "item", "source": {"uri": (folder / "stock.csv").as_uri()}},
     ),
     KillScenario(
         name="cleanup",

@@ -39,6 +39,12 @@ CASES = (
         params=lambda folder: {"table": "item", "source": {"uri": (folder / "items.csv").as_uri()}},
         many=2_000_000,
     ),
+    MemoryCase(
+        name="batch_update",
+        job="batch_update",
+        prepare=make_tallies,
+        params=lambda _: {"table": "tally", "where": {"id": {"gt": 0}}, "set": {"value": 1}},
+    ),
     # row by row through the ORM, as a user's own job may: ten times slower than a shipped one
     MemoryCase(name="add_one", job="add_one", prepare=make_tallies, params=lambda _: {}, few=20_000, many=200_000),
 )
