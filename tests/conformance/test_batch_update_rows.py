@@ -9,13 +9,12 @@ import pytest
 from sqlmodel import Field, SQLModel
 
 from tests.conftest import MakeRunner
-from tests.support.updates import counts, delivery, execute, message, put, rows, statements, update
+from tests.support.updates import ADVANCE, counts, delivery, execute, last_chunk, message, put, rows, statements, update
 from worker.core.settings import Settings
 from worker.database.engine import Database
 from worker.database.quarantine import read_quarantine
 from worker.declare.tables import RegisteredTable, Tables
 
-ADVANCE = "UPDATE heavylift_progress"
 VERSIONS = "SELECT sku, ctid, CAST(xmin AS text) FROM item ORDER BY sku"
 
 
@@ -247,8 +246,7 @@ async def test_statements_of_a_chunk(make_runner: MakeRunner) -> None:
     given = inline(*({"sku": f"S{n}", "quantity": n + 1} for n in range(10)))
     with statements(runner.ledger.database) as seen:
         await runner.run(update(source=given))
-    second = seen.index(ADVANCE) + 1
-    assert [statement.split()[0] for statement in seen[second : second + 5]] == [
+    assert last_chunk(seen) == [
         "SELECT",  # limits
         "SAVEPOINT",
         "WITH",

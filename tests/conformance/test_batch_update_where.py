@@ -10,14 +10,25 @@ from sqlmodel import Field, SQLModel
 
 from tests.conftest import MakeRunner
 from tests.support.shop_models import Item
-from tests.support.updates import ITEM, counts, delivery, execute, message, put, rows, statements, update
+from tests.support.updates import (
+    ADVANCE,
+    ITEM,
+    counts,
+    delivery,
+    execute,
+    last_chunk,
+    message,
+    put,
+    rows,
+    statements,
+    update,
+)
 from worker.core.settings import Settings
 from worker.database.engine import Database
 from worker.database.quarantine import read_quarantine
 from worker.declare.tables import RegisteredTable, Tables
 
 ALL = {"all": True}
-ADVANCE = "UPDATE heavylift_progress"
 
 
 @pytest.fixture
@@ -256,8 +267,7 @@ async def test_statements_of_a_chunk(make_runner: MakeRunner) -> None:
     runner = make_runner()
     with statements(runner.ledger.database) as seen:
         await runner.run(update(options=ALL, set={"price": 3}))
-    second = seen.index(ADVANCE) + 1
-    assert [statement.split()[0] for statement in seen[second : second + 6]] == [
+    assert last_chunk(seen) == [
         "SELECT",  # limits
         "SELECT",  # where the span ends
         "SAVEPOINT",

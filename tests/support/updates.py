@@ -11,6 +11,7 @@ from worker.core.outcomes import Failed, Outcome, Succeeded
 from worker.database.claims import Delivery
 from worker.database.engine import Database
 
+ADVANCE = "UPDATE heavylift_progress"
 ITEM = Item.__table__  # type: ignore[attr-defined]  # SQLModel sets it
 
 
@@ -82,3 +83,10 @@ def statements(database: Database) -> Iterator[list[str]]:
         yield seen
     finally:
         event.remove(database.engine.sync_engine, "before_cursor_execute", see)
+
+
+def last_chunk(seen: Sequence[str]) -> list[str]:
+    """The kinds of the statements of the last chunk, from its limits to its cursor."""
+    end = len(seen) - seen[::-1].index(ADVANCE)
+    begin = max(at for at, statement in enumerate(seen[:end]) if statement.startswith("SELECT set_config"))
+    return [statement.split()[0] for statement in seen[begin:end]]
