@@ -112,6 +112,7 @@ async def batch_update(
         The counts, over all attempts.
     """
     target = ctx.tables.allowed(table, "update")
+    ctx.works_on(target.table)
     ctx.progress.count(**dict.fromkeys(COUNTERS, 0))
     facts = await ctx.tools.table_facts(target.table)
     if source is not None:

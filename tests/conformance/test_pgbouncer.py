@@ -10,18 +10,17 @@ from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
-from uuid import uuid4
 
 import pytest
 from sqlalchemy import make_url, text
 from sqlalchemy.exc import DBAPIError
 from sqlmodel import SQLModel
 
-from tests.conftest import MakeRunner
-from tests.support import shop_models
-from tests.support.databases import older_bin_dir
+from tests.conftest import SHOP, MakeRunner
+from tests.support.databases import QUICK, fresh_database, older_bin_dir
 from tests.support.pgbouncer import PgBouncerProcess, pgbouncer_program
 from tests.support.pressure import session
+from tests.support.worker_process import worker_process
 from worker import REGISTRY, open_client
 from worker.core.outcomes import Succeeded
 from worker.core.pressure import Indicator, Unread
@@ -71,6 +70,18 @@ SCENARIOS = (
         "SELECT count(*), sum(quantity) FROM item",
         (DISTINCT_ITEMS, sum(range(DISTINCT_ITEMS))),
     ),
+    Scenario(
+        "batch_update",
+        lambda _: {"table": "tally", "where": {"id": {"gt": TALLIES // 2}}, "set": {"value": 7}},
+        "SELECT count(*), sum(value) FROM tally",
+        (TALLIES, 7 * TALLIES // 2),
+    ),
+    Scenario(
+        "batch_update",
+        lambda _: {"table": "tally", "source": {"rows": [{"id": n, "value": n} for n in range(1, TALLIES + 1)]}},
+        "SELECT count(*), sum(value) FROM tally WHERE id = value",
+        (TALLIES, sum(range(TALLIES + 1))),
+    ),
     Scenario("add_one", lambda _: {}, "SELECT count(*), min(value), max(value) FROM tally", (TALLIES, RUNS, RUNS)),
 )
 
@@ -79,7 +90,7 @@ SCENARIOS = (
 def postgres(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[PostgresProcess]:
     """A server that writes down which session each statement came from."""
     bin_dir = older_bin_dir() if request.param == "older" else postgres_bin_dir()
-    options = {"fsync": "off", "log_statement": "all", "log_line_prefix": "%p %d %a|"}
+    options = {**QUICK, "log_statement": "all", "log_line_prefix": "%p %d %a|"}
     folder = tmp_path_factory.mktemp("behind") / "server"
     with PostgresProcess(folder, options=options, bin_dir=bin_dir) as process:
         yield process
@@ -96,13 +107,8 @@ def bouncer(postgres: PostgresProcess, tmp_path_factory: pytest.TempPathFactory)
 @pytest.fixture
 async def database_url(postgres: PostgresProcess, bouncer: PgBouncerProcess) -> AsyncIterator[str]:
     """An empty database, by way of the PgBouncer."""
-    name = f"test_{uuid4().hex[:12]}"
-    async with session(postgres.url) as connection:
-        await connection.execute(f"CREATE DATABASE {name}")
-    url = make_url(bouncer.url).set(drivername="postgresql+asyncpg", database=name)
-    yield url.render_as_string(hide_password=False)
-    async with session(postgres.url) as connection:
-        await connection.execute(f"DROP DATABASE {name} WITH (FORCE)")
+    async with fresh_database(postgres.url, "template0") as url:
+        yield make_url(url).set(port=bouncer.port).render_as_string(hide_password=False)
 
 
 @pytest.fixture
@@ -124,8 +130,7 @@ async def shop(database: Database) -> Database:
     """The database with a ledger, the shop's tables and tallies, all made through the PgBouncer."""
     await migrate(database)
     async with database.engine.begin() as connection:
-        tables = [shop_models.Item, shop_models.Tally]
-        await connection.run_sync(SQLModel.metadata.create_all, [table.__table__ for table in tables])  # type: ignore[attr-defined]  # SQLModel sets it
+        await connection.run_sync(SQLModel.metadata.create_all, [model.__table__ for model in SHOP])  # type: ignore[attr-defined]  # SQLModel sets it
         await connection.execute(text(f"INSERT INTO tally SELECT n, 0 FROM generate_series(1, {TALLIES}) AS n"))
     return database
 
@@ -254,38 +259,20 @@ async def test_migrate_goes_through_it(environment: dict[str, str], database: Da
     await check_version(database)
 
 
-@pytest.fixture
-def start_worker(environment: dict[str, str], tmp_path: Path) -> Iterator[Callable[[], subprocess.Popen[bytes]]]:
-    """A function that starts worker processes; none outlives its test."""
-    started: list[subprocess.Popen[bytes]] = []
-    with (tmp_path / "workers.log").open("ab") as log:
-
-        def start() -> subprocess.Popen[bytes]:
-            command = [sys.executable, "-m", "worker.cli", "run"]
-            started.append(subprocess.Popen(command, env=environment, stdout=log, stderr=log))
-            return started[-1]
-
-        yield start
-        for process in started:
-            process.kill()
-            process.wait()
-
-
 @pytest.mark.chaos
 async def test_a_killed_run_is_resumed(
-    shop: Database, settings: Settings, start_worker: Callable[[], subprocess.Popen[bytes]]
+    shop: Database, settings: Settings, environment: dict[str, str], tmp_path: Path
 ) -> None:
     """Killed in mid-run twice, it goes on from its cursor behind the same PgBouncer, and each row is done once."""
     load_declared(settings)
     async with open_client(settings, REGISTRY) as client:
         await client.enqueue("add_one", {"pause_s": 0.05}, run_id="killed")
         for done in (10, 50):
-            process = start_worker()
-            await until_done(lambda: client.get("killed"), done)
-            process.kill()
-            process.wait()
-        start_worker()
-        record = await client.wait("killed")
+            # killed at the end of the block
+            with worker_process(environment, tmp_path / "workers.log"):
+                await until_done(lambda: client.get("killed"), done)
+        with worker_process(environment, tmp_path / "workers.log"):
+            record = await client.wait("killed")
     assert (record.status, record.attempts, record.crashes) == ("succeeded", 1, 2)
     async with shop.engine.connect() as connection:
         values = (await connection.execute(text("SELECT value FROM tally"))).scalars()

@@ -6,13 +6,13 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from sqlalchemy import event, text
+from sqlalchemy import event, text, true
 from sqlmodel import col, select
 
 from tests.conftest import MakeRunner
 from tests.support.pressure import lock_waiters, session, until, vacuum
 from tests.support.shop_models import Item, Tally
-from worker import JobContext, Registry, job
+from worker import JobContext, Registry, job, primary_walk
 from worker.core.clock import SystemClock
 from worker.core.events import Event, RunHeld, RunReleased
 from worker.core.outcomes import Cancelled, Interrupted, LeaseLost, Outcome, Paused, Snoozed, Status, Succeeded
@@ -321,6 +321,26 @@ async def test_a_run_makes_way_for_a_vacuum_of_its_tables(
         else:
             assert (await held(runner)).waiting_for == f"governor: {reason}"
     assert await running == Succeeded(TALLIES)
+
+
+async def test_a_walk_by_spans_makes_way_too(runner: Runner, database: Database, database_url: str) -> None:
+    """A walk over a registered table is held between its spans, for that table's sake."""
+
+    async def function(ctx: JobContext) -> None:
+        table = ctx.tables.get("item").table
+        walk = primary_walk(table, await ctx.tools.table_facts(table))
+        async for _ in ctx.spans(walk, true()):
+            pass
+
+    async with database.engine.begin() as connection:
+        fill = "INSERT INTO item (sku, name, quantity, price) SELECT n, 'x', 1, 1 FROM generate_series(1, 40000) AS n"
+        await connection.execute(text(fill))
+    async with vacuum(database_url, "item"):
+        running = asyncio.create_task(run_function(runner, function))
+        record = await held(runner)
+        assert (record.waiting_for, record.done) == ("governor: a vacuum runs on item", 10)
+        runner.stop.set()
+        assert await running == Interrupted()
 
 
 def looks(runner: Runner) -> list[str]:

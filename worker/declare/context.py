@@ -253,7 +253,7 @@ class JobContext:
         """Say which tables the run works on, so that it keeps out of the way of a vacuum of one of them.
 
         Args:
-            tables: models, or registered tables' own. `ctx.chunks` names its model's by itself.
+            tables: models, or registered tables' own. `ctx.chunks` and `ctx.spans` name theirs by themselves.
         """
         for table in tables:
             of_model: Table = table if isinstance(table, Table) else table.__table__  # type: ignore[attr-defined]  # SQLModel sets it
