@@ -4,20 +4,13 @@ Safe to run again at any point: each chunk's rows, counts and place in the sourc
 one chunk at a time, in key order, and writes nothing for a row that would not change.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Literal
-
 from pydantic import BaseModel
 
+from jobs.rows_from_source import OnInvalid, RowWork, write_rows
 from worker import (
-    Feed,
-    InvalidRowError,
-    Isolated,
     JobContext,
     MergeCounts,
     ParametersError,
-    Portion,
     RegisteredTable,
     RowValidator,
     RunOptions,
@@ -27,7 +20,6 @@ from worker import (
     TableFacts,
     Tables,
     UnknownColumnError,
-    Upsert,
     check_source,
     job,
     open_source,
@@ -36,9 +28,6 @@ from worker import (
 
 COUNTERS = ("read", "inserted", "updated", "unchanged", "duplicates", "quarantined")
 """What is counted; `read` is always the sum of the others."""
-
-SHOWN_FAULTS = 3
-"""How many faulty rows an error message shows."""
 
 
 class UpsertCounts(BaseModel):
@@ -76,7 +65,7 @@ async def bulk_upsert(
     source: SourceSpec,
     key: list[str] | None = None,
     update: list[str] | None = None,
-    on_invalid: Literal["quarantine", "fail"] = "quarantine",
+    on_invalid: OnInvalid = "quarantine",
 ) -> UpsertCounts:
     """Insert or update rows of a table from a source.
 
@@ -98,31 +87,18 @@ async def bulk_upsert(
     ctx.progress.count(**dict.fromkeys(COUNTERS, 0))
     facts = await ctx.tools.table_facts(target.table)
     async with open_source(ctx, source, writable_columns(target.table, facts)) as rows:
-        work = _prepare(ctx, target, facts, rows, key, update)
-        async with Feed(ctx, rows, work.validator) as feed:
-            async for portion in feed:
-                if on_invalid == "fail":
-                    await _commit_whole(ctx, work, feed, portion)
-                else:
-                    await _commit_sound(ctx, work, feed, portion)
+        await write_rows(ctx, rows, _work(ctx, target, facts, rows, key, update), on_invalid)
     return UpsertCounts.model_validate(ctx.progress.counters)
 
 
-@dataclass(frozen=True, slots=True)
-class _Work:
-    facts: TableFacts
-    validator: RowValidator
-    upsert: Upsert
-
-
-def _prepare(
+def _work(
     ctx: JobContext,
     target: RegisteredTable,
     facts: TableFacts,
     rows: Source,
     key: list[str] | None,
     update: list[str] | None,
-) -> _Work:
+) -> RowWork[MergeCounts]:
     unique = facts.unique_key(tuple(key) if key else None)
     validator = RowValidator(
         target.table,
@@ -140,73 +116,4 @@ def _prepare(
                 f"{', '.join(rows.columns)}"
             )
     upsert = ctx.tools.upsert(target.table, facts, columns=validator.columns, key=unique.columns, update=chosen)
-    return _Work(facts, validator, upsert)
-
-
-async def _commit_whole(ctx: JobContext, work: _Work, feed: Feed, portion: Portion) -> None:
-    """All rows of a chunk, or none and the run fails."""
-
-    async def apply(portion: Portion) -> None:
-        rows = portion.rows
-        if rows.faults:
-            raise InvalidRowError(_describe(portion))
-        ctx.progress.count(read=portion.batch.read)
-        if rows.positions:
-            await ctx.session.connection()
-            feed.read_ahead()
-            _count(ctx, await work.upsert.apply(rows.values))
-
-    await feed.commit(portion, apply)
-
-
-async def _commit_sound(ctx: JobContext, work: _Work, feed: Feed, portion: Portion) -> None:
-    """The rows of a chunk that validation and the database take; the others go to the quarantine with it."""
-
-    async def apply(portion: Portion) -> None:
-        found = await _upsert_sound(ctx, work, feed, portion.rows.values) if portion.rows.positions else Isolated()
-        refused = portion.quarantine(found.refused)
-        await ctx.tools.quarantine(refused)
-        ctx.progress.count(read=portion.batch.read, quarantined=len(refused))
-        for counts in found.results:
-            _count(ctx, counts)
-
-    await feed.commit(portion, apply)
-    counters = ctx.progress.counters
-    await feed.check_refused(portion, read=counters["read"], refused=counters["quarantined"])
-
-
-async def _upsert_sound(
-    ctx: JobContext, work: _Work, feed: Feed, values: Sequence[Sequence[object]]
-) -> Isolated[int, MergeCounts]:
-    """Upsert the rows that the database takes: all at once, and only after a refusal in parts."""
-
-    async def apply(columns: Sequence[Sequence[object]]) -> MergeCounts:
-        feed.read_ahead()
-        counts = await work.upsert.apply(columns)
-        await ctx.tools.check_deferred(work.facts)
-        return counts
-
-    whole = await ctx.tools.isolate([values], lambda chunk: apply(chunk[0]))
-    if not whole.refused:
-        return Isolated(whole.results)
-    # parts lock rows in the key's order as the whole does; of rows with one key, none may come after a later one
-    groups = await work.upsert.in_key_order(values)
-    alone = {group[0] for group in groups if len(group) == 1}
-    return await ctx.tools.isolate(
-        [row for group in groups for row in group],
-        lambda rows: apply([[column[row] for row in rows] for column in values]),
-        again=alone.__contains__,
-    )
-
-
-def _count(ctx: JobContext, counts: MergeCounts) -> None:
-    ctx.progress.count(
-        inserted=counts.inserted, updated=counts.updated, unchanged=counts.unchanged, duplicates=counts.duplicates
-    )
-
-
-def _describe(portion: Portion) -> str:
-    faults = portion.rows.faults
-    shown = "; ".join(f"line {fault.position}: {fault.reason}" for fault in faults[:SHOWN_FAULTS])
-    more = f" and {len(faults) - SHOWN_FAULTS} more in this chunk" if len(faults) > SHOWN_FAULTS else ""
-    return f'Rows do not fit the table and on_invalid is "fail": {shown}{more}. Nothing of this chunk was kept'
+    return RowWork(facts, validator, upsert)
