@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from worker.output.spec import OutputSpec, check_output
     from worker.queue.wire import json_deserializer, json_serializer
     from worker.run.feed import Feed, Portion
+    from worker.run.run_file import RunFile
     from worker.run.sources import check_source, open_source
     from worker.run.where import check_bounded, check_where, where_clause
     from worker.source.batch import ABSENT, Batch, RowFault, Source
@@ -128,6 +129,7 @@ _HOMES: dict[str, tuple[str, ...]] = {
         "check_source",
         "open_source",
     ),
+    "worker.run.run_file": ("RunFile",),
     "worker.run.where": (
         "check_bounded",
         "check_where",
@@ -179,6 +181,7 @@ __all__ = [
     "RowFault",
     "RowUpdate",
     "RowValidator",
+    "RunFile",
     "RunOptions",
     "SegmentedOutput",
     "Settings",

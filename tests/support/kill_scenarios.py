@@ -58,6 +58,18 @@ async def make_stock(connection: AsyncConnection, folder: Path) -> None:
             writer.writerow([f"S{number}", quantity])
 
 
+def of_export(name: str, **params: object) -> KillScenario:
+    """A run that exports items into a file, over an old one where that is asked for."""
+
+    def ask(folder: Path) -> dict[str, object]:
+        target = folder / "out" / name
+        if params.get("overwrite"):
+            target.write_text("what was there before")
+        return {"table": "item", "uri": target.as_uri(), **params}
+
+    return KillScenario(name=f"export_rows {name}", job="export_rows", prepare=make_stock, params=ask)
+
+
 async def make_old_runs(connection: AsyncConnection, _: Path) -> None:
     """Finished runs a year old, every third with a refused row, and as many of yesterday."""
     await connection.execute(
@@ -91,6 +103,8 @@ SCENARIOS = (
         prepare=make_items,
         params=lambda folder: {"table": "item", "source": {"uri": (folder / "items.csv").as_uri()}},
     ),
+    of_export("items.csv.gz"),
+    of_export("items.ndjson", overwrite=True),
     KillScenario(
         name="batch_update, by where",
         job="batch_update",

@@ -31,6 +31,17 @@ async def make_tallies(connection: AsyncConnection, _: Path, rows: int) -> None:
     )
 
 
+async def make_stock(connection: AsyncConnection, _: Path, rows: int) -> None:
+    """Items in the table."""
+    await connection.execute(
+        text(
+            "INSERT INTO item (sku, name, quantity, price)"
+            " SELECT 'S' || n, 'item ' || n, n, n % 1000 FROM generate_series(1, :rows) AS n"
+        ),
+        {"rows": rows},
+    )
+
+
 CASES = (
     MemoryCase(
         name="bulk_upsert",
@@ -44,6 +55,12 @@ CASES = (
         job="batch_update",
         prepare=make_tallies,
         params=lambda _: {"table": "tally", "where": {"id": {"gt": 0}}, "set": {"value": 1}},
+    ),
+    MemoryCase(
+        name="export_rows",
+        job="export_rows",
+        prepare=make_stock,
+        params=lambda folder: {"table": "item", "uri": (folder / "out" / "items.csv.gz").as_uri()},
     ),
     # row by row through the ORM, as a user's own job may: ten times slower than a shipped one
     MemoryCase(name="add_one", job="add_one", prepare=make_tallies, params=lambda _: {}, few=20_000, many=200_000),
