@@ -8,10 +8,11 @@ from sqlalchemy.orm import registry
 from sqlmodel import Field, SQLModel
 
 from tests.support import shop_models
-from worker.core.errors import DeclarationError, NotAllowedError, SettingsError, UnknownTableError
+from worker.core.errors import DeclarationError, NotAllowedError, SettingsError, UnknownColumnError, UnknownTableError
 from worker.declare.tables import find_tables
 
 SHOP = "tests.support.shop_models"
+BANK = "tests.support.bank_models"
 
 
 def module_of(monkeypatch: pytest.MonkeyPatch, name: str, *models: type[SQLModel]) -> str:
@@ -142,3 +143,31 @@ def test_a_transfer_needs_to_be_allowed() -> None:
     assert tables.allowed("item", "delete").name == "item"
     with pytest.raises(NotAllowedError, match="transfer:quantity"):
         tables.allowed("item", "transfer:quantity")
+
+
+def test_the_money_column_is_the_one_that_is_granted() -> None:
+    """Configuration says which column of a table is money; a payload never does."""
+    tables = find_tables((BANK,), {"account": ("read", "transfer:balance")})
+    assert tables.for_transfers("account") == (tables.get("account"), "balance")
+
+
+@pytest.mark.parametrize(
+    ("granted", "said"),
+    [
+        ({}, r"transfers of no column of table 'account'.*WORKER_ALLOW='{\"account\": \[\"transfer:balance"),
+        ({"account": ("upsert",)}, "transfers of no column"),
+        ({"account": ("transfer:balance", "transfer:credit")}, "transfers of balance and credit"),
+    ],
+)
+def test_money_without_exactly_one_column_does_not_move(granted: dict[str, tuple[str, ...]], said: str) -> None:
+    """No grant, or two, and nobody can say what a transfer is of."""
+    with pytest.raises(NotAllowedError, match=said):
+        find_tables((BANK,), granted).for_transfers("account")
+
+
+def test_a_money_column_is_called_as_the_database_calls_it() -> None:
+    """A model may have names of its own; a grant of another column gets the nearest one."""
+    tables = find_tables((BANK,), {"wallet": ("transfer:cents",), "account": ("transfer:balence",)})
+    assert tables.for_transfers("wallet")[1] == "cents"
+    with pytest.raises(UnknownColumnError, match="Did you mean 'balance'"):
+        tables.for_transfers("account")

@@ -198,7 +198,7 @@ class NotAllowedError(RequestError):
 
 
 class ConflictError(RequestError):
-    """A run of that id exists with other parameters."""
+    """A run of that id, or a transfer of that idempotency key, exists with other parameters."""
 
 
 class PayloadError(RequestError):
@@ -230,6 +230,10 @@ class AttemptTimeoutError(HeavyliftError):
 
 class TooManyRefusedError(HeavyliftError):
     """Most of a run's rows were refused, so going on would only fill the quarantine. What was committed stays."""
+
+
+class BooksError(HeavyliftError):
+    """An account and its books differ, so no transfer may touch it. The message says both, and how to see more."""
 
 
 class TransactionMisuseError(HeavyliftError):

@@ -10,9 +10,18 @@ from importlib import import_module
 from sqlalchemy import Table
 from sqlmodel import SQLModel
 
-from worker.core.errors import DeclarationError, NotAllowedError, SettingsError, UnknownTableError, choices
+from worker.core.errors import (
+    DeclarationError,
+    NotAllowedError,
+    SettingsError,
+    UnknownColumnError,
+    UnknownTableError,
+    choices,
+)
 
 LEDGER_PREFIX = "heavylift_"
+TRANSFER = "transfer:"
+"""Before the money column in a grant of WORKER_ALLOW."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +92,7 @@ class Tables:
         found = self.get(name)
         granted = self._allow.get(name)
         # money moves only where the configuration says so
-        by_default = granted is None and not operation.startswith("transfer:")
+        by_default = granted is None and not operation.startswith(TRANSFER)
         if not by_default and operation not in (granted or ()):
             raise NotAllowedError(
                 f"WORKER_ALLOW does not allow {operation!r} on table {name!r}; it allows: "
@@ -91,6 +100,26 @@ class Tables:
                 f'To allow it: WORKER_ALLOW=\'{{"{name}": ["{operation}"]}}\''
             )
         return found
+
+    def for_transfers(self, name: str) -> tuple[RegisteredTable, str]:
+        """The table of that name and its money column, the one that WORKER_ALLOW allows transfers of.
+
+        Raises:
+            UnknownTableError: no such table.
+            NotAllowedError: WORKER_ALLOW grants it no transfers, or those of several columns.
+            UnknownColumnError: the column that it grants does not exist.
+        """
+        found = self.get(name)
+        columns = [grant.removeprefix(TRANSFER) for grant in self._allow.get(name, ()) if grant.startswith(TRANSFER)]
+        if len(columns) != 1:
+            granted = f"of {' and '.join(columns)}" if columns else "of no column"
+            raise NotAllowedError(
+                f"WORKER_ALLOW allows transfers {granted} of table {name!r}, and it must name exactly one money "
+                f'column. For example WORKER_ALLOW=\'{{"{name}": ["{TRANSFER}balance"]}}\''
+            )
+        if columns[0] not in {column.name for column in found.table.columns}:
+            raise UnknownColumnError(name, columns[0], [column.name for column in found.table.columns])
+        return found, columns[0]
 
 
 def check_name(name: str, claimant: str) -> None:

@@ -1,0 +1,65 @@
+"""Tables of accounts: keys of each kind, money in decimals and in minor units."""
+
+from decimal import Decimal
+from uuid import UUID
+
+from sqlmodel import BigInteger, CheckConstraint, Column, Field, Integer, Numeric, SQLModel
+
+
+class Account(SQLModel, table=True):
+    """A text key, and decimals. The database itself admits no more than a million."""
+
+    __tablename__ = "account"
+    __table_args__ = (CheckConstraint("balance <= 1000000", name="account_limit"),)
+
+    id: str = Field(primary_key=True)
+    balance: Decimal = Field(sa_column=Column(Numeric(12, 2), nullable=False))
+
+
+class Wallet(SQLModel, table=True):
+    """An integer key, and minor units; the model's names differ from the table's."""
+
+    __tablename__ = "wallet"
+
+    number: int = Field(sa_column=Column("id", Integer, primary_key=True))
+    money: int = Field(sa_column=Column("cents", BigInteger, nullable=False))
+
+
+class Purse(SQLModel, table=True):
+    """A UUID for a key, and a numeric that takes any number of decimals."""
+
+    __tablename__ = "purse"
+
+    id: UUID = Field(primary_key=True)
+    gold: Decimal = Field(sa_column=Column(Numeric(), nullable=False))
+
+
+class Seat(SQLModel, table=True):
+    """What transfers refuse: a key of two columns."""
+
+    __tablename__ = "seat"
+
+    hall: int = Field(primary_key=True)
+    row: int = Field(primary_key=True)
+    price: int
+
+
+class Jar(SQLModel, table=True):
+    """What transfers refuse: a float for money."""
+
+    __tablename__ = "jar"
+
+    id: int = Field(primary_key=True)
+    coins: float
+
+
+class Payment(SQLModel, table=True):
+    """Transfers that a load was staged in."""
+
+    __tablename__ = "payment"
+
+    idempotency_key: str = Field(primary_key=True)
+    from_account: str
+    to_account: str
+    amount: Decimal = Field(sa_column=Column(Numeric(20, 4), nullable=False))
+    reason: str | None = None
