@@ -1,9 +1,11 @@
-"""The ledger's column types: JSON that says NULL for None, and identifiers compared byte by byte.
+"""The ledger's column types: JSON that says NULL for None, identifiers compared byte by byte, and money.
 
 Owns the types' meaning; each dialect's module may compile them its own way.
 """
 
-from sqlalchemy import JSON, String
+from decimal import Decimal
+
+from sqlalchemy import JSON, Numeric, String
 
 
 class Identifier(String):
@@ -13,6 +15,15 @@ class Identifier(String):
 
     def __init__(self) -> None:
         super().__init__(255)
+
+
+class Money(Numeric[Decimal]):
+    """An amount of money, with as many digits as it has: no scale rounds it, and it comes back as a `Decimal`."""
+
+    inherit_cache = True
+
+    def __init__(self) -> None:
+        super().__init__(asdecimal=True)
 
 
 def json_column() -> JSON:

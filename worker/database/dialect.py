@@ -6,7 +6,7 @@ Owns the seam. Everything that one database does differently from another stands
 from collections.abc import Mapping, Sequence
 from typing import Protocol
 
-from sqlalchemy import ColumnElement, Connection, Table
+from sqlalchemy import ColumnElement, Connection, FromClause, Table
 from sqlalchemy.ext.asyncio import AsyncConnection
 from sqlalchemy.sql.base import Executable
 
@@ -16,7 +16,9 @@ from worker.core.pressure import Indicator, Measure, Unread
 from worker.core.progress import Progress
 from worker.core.settings import Settings
 from worker.core.table_facts import TableFacts
+from worker.core.transfer_terms import BookTerms
 from worker.core.update_counts import UpdateCounts
+from worker.database.book_statements import BookStatements
 from worker.database.claims import Claim, Claimed, Delivery, Fence
 from worker.database.classify import ErrorTable
 
@@ -124,4 +126,20 @@ class Dialect(Protocol):
 
     def where_update(self, table: Table, facts: TableFacts, values: Mapping[str, object]) -> WhereUpdate:
         """Prepare an update that gives many rows the same values."""
+        ...
+
+    def books(self, table: Table, terms: BookTerms) -> BookStatements:
+        """The statements that keep the books of a table's accounts."""
+        ...
+
+    def account_text(self, key: ColumnElement[object]) -> ColumnElement[str]:
+        """An account's key as the books write it, comparable with theirs."""
+        ...
+
+    def request_hash(self, transfers: FromClause) -> ColumnElement[str]:
+        """The fingerprint of each row of the transfers' table, computed from its other columns."""
+        ...
+
+    async def missing_guards(self, connection: AsyncConnection) -> list[str]:
+        """What is missing of what keeps the books from being edited, one line each."""
         ...

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 
-from sqlalchemy import Connection, Table, text
+from sqlalchemy import ColumnElement, Connection, FromClause, Table, Text, cast, text
 from sqlalchemy.ext.asyncio import AsyncConnection
 from sqlalchemy.sql.base import Executable
 
@@ -11,9 +11,10 @@ from worker.core.pressure import Indicator, Measure, Unread
 from worker.core.progress import Progress
 from worker.core.settings import Settings
 from worker.core.table_facts import TableFacts
+from worker.core.transfer_terms import BookTerms
 from worker.database.claims import Claim, Claimed, Delivery, Fence
 from worker.database.classify import ErrorTable
-from worker.database.postgres import catalogue, column_types, fencing, pressure
+from worker.database.postgres import book_statements, books_guard, catalogue, column_types, fencing, pressure
 from worker.database.postgres.errors import POSTGRES_ERRORS
 from worker.database.postgres.merge import PostgresMerge
 from worker.database.postgres.row_update import PostgresRowUpdate, PostgresWhereUpdate
@@ -130,3 +131,19 @@ class Postgres:
     def where_update(self, table: Table, facts: TableFacts, values: Mapping[str, object]) -> PostgresWhereUpdate:
         """An update under locks taken in key order by the same statement."""
         return PostgresWhereUpdate(table, facts, values)
+
+    def books(self, table: Table, terms: BookTerms) -> book_statements.PostgresBooks:
+        """The books by arrays and ON CONFLICT DO NOTHING."""
+        return book_statements.PostgresBooks(table, terms)
+
+    def account_text(self, key: ColumnElement[object]) -> ColumnElement[str]:
+        """The text of a key, byte by byte: whatever its own collation, the books' is "C"."""
+        return cast(key, Text).collate("C")
+
+    def request_hash(self, transfers: FromClause) -> ColumnElement[str]:
+        """See `book_statements.request_hash`."""
+        return book_statements.request_hash(transfers)
+
+    async def missing_guards(self, connection: AsyncConnection) -> list[str]:
+        """See `books_guard.missing_guards`."""
+        return await books_guard.missing_guards(connection)
