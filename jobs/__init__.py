@@ -4,5 +4,6 @@ from jobs.batch_update import batch_update
 from jobs.bulk_upsert import bulk_upsert
 from jobs.cleanup import cleanup
 from jobs.export_rows import export_rows
+from jobs.transfer_funds import transfer_funds
 
-__all__ = ["batch_update", "bulk_upsert", "cleanup", "export_rows"]
+__all__ = ["batch_update", "bulk_upsert", "cleanup", "export_rows", "transfer_funds"]

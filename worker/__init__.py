@@ -11,7 +11,9 @@ if TYPE_CHECKING:
     from worker.client import Client, open_client
     from worker.core.breaker import check_refused
     from worker.core.errors import (
+        BooksError,
         Cancel,
+        ConflictError,
         HeavyliftError,
         InvalidRowError,
         OutputError,
@@ -29,9 +31,13 @@ if TYPE_CHECKING:
     from worker.core.refused import RefusedRow
     from worker.core.settings import Settings, load_settings
     from worker.core.table_facts import ColumnFacts, TableFacts, UniqueKey
+    from worker.core.transfer_request import AccountText, AmountText, ReasonText, TransferKey
+    from worker.core.transfer_terms import TRANSFER_FIELDS, BookTerms
+    from worker.core.transfer_verdicts import TransferEnd, Verdict
+    from worker.core.transfers import Transfer, exact_sum
     from worker.core.update_counts import UpdateCounts
     from worker.core.where import Condition, parse_where
-    from worker.declare.context import Chunk, JobContext, LedgerPage, RowUpdate, Upsert, WhereUpdate
+    from worker.declare.context import Books, Chunk, JobContext, LedgerPage, RowUpdate, Upsert, WhereUpdate
     from worker.declare.registry import REGISTRY, Registry, job
     from worker.declare.tables import RegisteredTable, Tables
     from worker.declare.walk import Span, Walk, primary_walk
@@ -46,6 +52,7 @@ if TYPE_CHECKING:
     from worker.source.batch import ABSENT, Batch, RowFault, Source
     from worker.source.spec import SourceSpec
     from worker.source.table_columns import writable_columns
+    from worker.source.transfer_rows import TransferValidator
     from worker.source.validate import RowValidator, ValidatedBatch
     from worker.source.validate_faults import row_payload
 
@@ -56,7 +63,9 @@ _HOMES: dict[str, tuple[str, ...]] = {
     ),
     "worker.core.breaker": ("check_refused",),
     "worker.core.errors": (
+        "BooksError",
         "Cancel",
+        "ConflictError",
         "HeavyliftError",
         "InvalidRowError",
         "OutputError",
@@ -84,12 +93,31 @@ _HOMES: dict[str, tuple[str, ...]] = {
         "TableFacts",
         "UniqueKey",
     ),
+    "worker.core.transfer_request": (
+        "AccountText",
+        "AmountText",
+        "ReasonText",
+        "TransferKey",
+    ),
+    "worker.core.transfer_terms": (
+        "TRANSFER_FIELDS",
+        "BookTerms",
+    ),
+    "worker.core.transfer_verdicts": (
+        "TransferEnd",
+        "Verdict",
+    ),
+    "worker.core.transfers": (
+        "Transfer",
+        "exact_sum",
+    ),
     "worker.core.update_counts": ("UpdateCounts",),
     "worker.core.where": (
         "Condition",
         "parse_where",
     ),
     "worker.declare.context": (
+        "Books",
         "Chunk",
         "JobContext",
         "LedgerPage",
@@ -99,6 +127,7 @@ _HOMES: dict[str, tuple[str, ...]] = {
     ),
     "worker.declare.registry": (
         "REGISTRY",
+        "TRANSFER_FIELDS",
         "Registry",
         "job",
     ),
@@ -143,6 +172,7 @@ _HOMES: dict[str, tuple[str, ...]] = {
     ),
     "worker.source.spec": ("SourceSpec",),
     "worker.source.table_columns": ("writable_columns",),
+    "worker.source.transfer_rows": ("TransferValidator",),
     "worker.source.validate": (
         "RowValidator",
         "ValidatedBatch",
@@ -154,12 +184,19 @@ _HOMES: dict[str, tuple[str, ...]] = {
 __all__ = [
     "ABSENT",
     "REGISTRY",
+    "TRANSFER_FIELDS",
+    "AccountText",
+    "AmountText",
     "Batch",
+    "BookTerms",
+    "Books",
+    "BooksError",
     "Cancel",
     "Chunk",
     "Client",
     "ColumnFacts",
     "Condition",
+    "ConflictError",
     "Feed",
     "HeavyliftError",
     "InvalidRowError",
@@ -172,6 +209,7 @@ __all__ = [
     "ParametersError",
     "Portion",
     "Progress",
+    "ReasonText",
     "Refused",
     "RefusedRow",
     "RegisteredTable",
@@ -192,11 +230,16 @@ __all__ = [
     "TableFacts",
     "Tables",
     "TooManyRefusedError",
+    "Transfer",
+    "TransferEnd",
+    "TransferKey",
+    "TransferValidator",
     "UniqueKey",
     "UnknownColumnError",
     "UpdateCounts",
     "Upsert",
     "ValidatedBatch",
+    "Verdict",
     "Walk",
     "WhereUpdate",
     "check_bounded",
@@ -204,6 +247,7 @@ __all__ = [
     "check_refused",
     "check_source",
     "check_where",
+    "exact_sum",
     "job",
     "json_deserializer",
     "json_serializer",

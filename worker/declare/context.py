@@ -25,9 +25,12 @@ from worker.core.progress import Progress
 from worker.core.refused import RefusedRow
 from worker.core.settings import Settings
 from worker.core.table_facts import TableFacts
+from worker.core.transfer_terms import BookTerms
+from worker.core.transfer_verdicts import Verdict
+from worker.core.transfers import Transfer
 from worker.core.update_counts import UpdateCounts
 from worker.declare.tables import Tables
-from worker.declare.walk import KeyValues, Span, Walk, WalkCursor
+from worker.declare.walk import KeyValues, Span, Walk
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -138,6 +141,23 @@ class WhereUpdate(Protocol):
         ...
 
 
+class Books(Protocol):
+    """The books of one table's accounts."""
+
+    @property
+    def terms(self) -> BookTerms:
+        """How they are kept, and so what a request may say."""
+        ...
+
+    async def post(self, transfers: Sequence[Transfer]) -> list[Verdict]:
+        """Carry transfers out in the chunk's transaction, in their order; a verdict for each."""
+        ...
+
+    async def post_each(self, transfers: Sequence[Transfer]) -> list[Verdict]:
+        """The same, leaving out those that the database refuses."""
+        ...
+
+
 class Tools(Protocol):
     """What the shipped jobs are made of; the run layer's part of a context."""
 
@@ -157,6 +177,10 @@ class Tools(Protocol):
 
     def where_update(self, table: Table, facts: TableFacts, values: Mapping[str, object]) -> WhereUpdate:
         """Prepare an update that gives many rows of a registered table the same values."""
+        ...
+
+    def books(self, table: Table, facts: TableFacts, column: str, actor: str) -> Books:
+        """The books of a registered table's accounts, by one of its money columns."""
         ...
 
     async def quarantine(self, rows: Sequence[RefusedRow]) -> None:
@@ -292,8 +316,9 @@ class JobContext:
 
     @property
     def kept(self) -> dict[str, object]:
-        """What a walk's last committed span had in `keep`; empty before the first."""
-        return WalkCursor.parse(self.progress.cursor).keep
+        """What a walk's last committed span, or a feed's last portion, had in `keep`; empty before the first."""
+        keep = (self.progress.cursor or {}).get("keep")
+        return dict(keep) if isinstance(keep, dict) else {}
 
     async def commit_chunk(
         self, apply: Callable[[], Awaitable[None]], *, cursor: Cursor, rows: int, last: bool = False

@@ -11,6 +11,7 @@ from types import TracebackType
 from typing import Protocol, Self
 
 from worker.core.breaker import check_refused
+from worker.core.cursor import Cursor
 from worker.core.errors import TooManyRefusedError
 from worker.core.isolated import Refused
 from worker.core.refused import RefusedRow
@@ -68,6 +69,10 @@ Apply = Callable[[Portion], Awaitable[None]]
 class Feed:
     """Portions of a source, one read ahead; use it as an async context manager and iterate over it.
 
+    Attributes:
+        keep: what the job wants to find in `ctx.kept` when the run goes on; saved with the cursor when a portion is
+            committed. JSON-safe.
+
     Args:
         ctx: the run: `ctx.progress.chunk_rows` says how large the next portion is.
         source: as `open_source` opened it for this run.
@@ -78,6 +83,7 @@ class Feed:
         self._ctx = ctx
         self._source = source
         self._validator = validator
+        self.keep = ctx.kept
         self._ahead: asyncio.Task[Portion] | None = None
         self._ended = False
 
@@ -125,7 +131,7 @@ class Feed:
             await apply(portion)
             progress.total = estimate_total(progress.done + batch.read, batch.fraction)
 
-        await self._ctx.commit_chunk(work, cursor=batch.cursor, rows=batch.read, last=batch.last)
+        await self._ctx.commit_chunk(work, cursor=self._cursor(batch), rows=batch.read, last=batch.last)
 
     async def check_refused(self, portion: Portion, *, read: int, refused: int) -> None:
         """After a chunk: end the run where most of its rows are refused, with the chunk committed.
@@ -143,7 +149,7 @@ class Feed:
         except TooManyRefusedError:
             if portion.batch.last:
                 # its chunk is open still, waiting for a result that will not come
-                await self._ctx.commit_chunk(_nothing, cursor=portion.batch.cursor, rows=0)
+                await self._ctx.commit_chunk(_nothing, cursor=self._cursor(portion.batch), rows=0)
             raise
 
     def read_ahead(self) -> None:
@@ -153,6 +159,10 @@ class Feed:
         statement was sent, not while it is being written. Not calling it costs time only.
         """
         asyncio.get_running_loop().call_soon(self._begin)
+
+    def _cursor(self, batch: Batch) -> Cursor:
+        # the very `keep` that the chunk may still change: it is written when the chunk is
+        return {**batch.cursor, "keep": self.keep} if self.keep else batch.cursor
 
     def _begin(self) -> None:
         if self._ahead is None and not self._ended:

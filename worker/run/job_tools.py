@@ -13,6 +13,9 @@ from worker.core.isolated import Isolated
 from worker.core.refused import RefusedRow
 from worker.core.settings import Settings
 from worker.core.table_facts import TableFacts
+from worker.core.transfer_terms import book_terms
+from worker.database.book_statements import Origin
+from worker.database.books import Books
 from worker.database.claims import Claimed
 from worker.database.ledger import Ledger
 from worker.database.quarantine import put_aside
@@ -20,6 +23,7 @@ from worker.database.session import RunSession, fetch
 from worker.declare.context import LedgerUpkeep, RowUpdate, Upsert, WhereUpdate
 from worker.declare.walk import KeyValues, Span
 from worker.run.isolate import isolate
+from worker.run.open_books import OpenBooks
 from worker.run.prepared import PreparedRows, PreparedWhere
 from worker.run.span_work import apply_span, lock_span
 from worker.run.upkeep import HeldRuns, Upkeep
@@ -101,6 +105,23 @@ class JobTools:
             values: validated values by column name.
         """
         return PreparedWhere(self._database.dialect.where_update(table, facts, values), self._session)
+
+    def books(self, table: Table, facts: TableFacts, column: str, actor: str) -> OpenBooks:
+        """The books of a table's accounts, written in the name of this run.
+
+        Args:
+            table: a registered one.
+            facts: what the database says of it.
+            column: its money column.
+            actor: who asked for the run.
+
+        Raises:
+            RequestError: the table's accounts cannot be booked exactly.
+        """
+        terms = book_terms(facts, column)
+        origin = Origin(actor, self._claimed.fence.run_id)
+        books = Books(self._database.dialect.books(table, terms), terms, origin)
+        return OpenBooks(books, self._session, self._database, deferred=facts.deferred)
 
     async def quarantine(self, rows: Sequence[RefusedRow]) -> None:
         """Put refused rows aside in the chunk's transaction."""

@@ -9,6 +9,7 @@ from contextlib import asynccontextmanager
 
 from sqlalchemy.types import TypeEngine
 
+from worker.core.cursor import Cursor
 from worker.core.settings import Settings
 from worker.declare.context import JobContext
 from worker.declare.tables import Tables
@@ -59,18 +60,25 @@ async def open_source(ctx: JobContext, spec: SourceSpec, wanted: Wanted) -> Asyn
 
 
 async def _open(ctx: JobContext, spec: SourceSpec, wanted: Wanted) -> Source:
+    cursor = _place_of(ctx)
     if spec.table is not None:
-        return await _open_table(ctx, spec.table, wanted)
+        return await _open_table(ctx, spec.table, wanted, cursor)
     if spec.quarantine is not None:
         tools = ctx.tools
-        return await open_quarantine(tools.fetch, tools.execute, ctx.job, spec.quarantine, ctx.progress.cursor)
-    return await open_threaded(spec, source_limits(ctx.settings), ctx.progress.cursor)
+        return await open_quarantine(tools.fetch, tools.execute, ctx.job, spec.quarantine, cursor)
+    return await open_threaded(spec, source_limits(ctx.settings), cursor)
 
 
-async def _open_table(ctx: JobContext, name: str, wanted: Wanted) -> TableSource:
+def _place_of(ctx: JobContext) -> Cursor | None:
+    """The run's cursor as the source made it, without what a feed has kept beside it."""
+    cursor = ctx.progress.cursor
+    return None if cursor is None else {name: value for name, value in cursor.items() if name != "keep"}
+
+
+async def _open_table(ctx: JobContext, name: str, wanted: Wanted, cursor: Cursor | None) -> TableSource:
     table = ctx.tables.allowed(name, "read").table
     facts = await ctx.tools.table_facts(table)
-    source = await open_table(ctx.tools.fetch, primary_walk(table, facts), facts, wanted, ctx.progress.cursor)
+    source = await open_table(ctx.tools.fetch, primary_walk(table, facts), facts, wanted, cursor)
     ignored = [column for column in table.columns.keys() if column not in source.columns]  # noqa: SIM118 - no mapping
     if ignored:
         await ctx.tools.note(
