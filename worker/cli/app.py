@@ -28,6 +28,9 @@ app = typer.Typer(
 RunId = Annotated[str, typer.Argument(metavar="ID", help="The run's id, as `enqueue` prints it.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, for scripts.")]
 
+verifying = typer.Typer(rich_markup_mode=None)
+app.add_typer(verifying, name="verify")
+
 
 def main() -> NoReturn:
     """The console script."""
@@ -230,6 +233,27 @@ def quarantine(
         replaying.replay(check_id(run_id), as_json=as_json)
     else:
         look.quarantine(check_id(run_id), as_json=as_json)
+
+
+@verifying.callback(invoke_without_command=True)
+def verify(context: typer.Context) -> None:
+    """Check what is written down against what is there."""
+    if context.invoked_subcommand is None:
+        typer.echo(context.get_help())
+
+
+@verifying.command("transfers")
+def verify_transfers(*, as_json: AsJson = False) -> None:
+    """Check the books of all transfers, and the balances of their accounts.
+
+    All in one snapshot; transfers may go on meanwhile. A line a rule, with the first few rows that break it; the exit
+    code is non-zero where one is broken. WORKER_MODELS must name the models of the accounts.
+
+    Example:  WORKER_MODELS=myapp.models heavylift verify transfers
+    """
+    from worker.cli import verify
+
+    verify.transfers(as_json=as_json)
 
 
 @app.command()

@@ -1,0 +1,224 @@
+"""The guard of the books, and the check that finds whatever was done to them behind its back."""
+
+import pytest
+from sqlalchemy.exc import DBAPIError
+
+from tests.conftest import MakeRunner
+from tests.support.bank import bank_tables, banker, batch, broken, open_bank, row, run_sql
+from worker.database.engine import Database
+from worker.database.transfer_check import SHOWN, check_books
+from worker.declare.tables import find_tables
+
+TABLES = ("heavylift_transfers", "heavylift_entries", "heavylift_refusals")
+HEADER = (
+    "INSERT INTO heavylift_transfers SELECT 'forged', request_hash, accounts_table, money_column, from_account, "
+    "to_account, amount, reason, actor, run_id FROM heavylift_transfers WHERE idempotency_key = 't1'"
+)
+ENTRY = (
+    "INSERT INTO heavylift_entries (accounts_table, money_column, account, version, idempotency_key, kind, amount, "
+    "balance_before, balance_after) VALUES "
+)
+
+
+@pytest.fixture
+async def books(make_runner: MakeRunner, database: Database) -> Database:
+    """Books of some transfers among three accounts, one of them refused."""
+    await open_bank(database, {"a": 100, "b": 100, "c": 100})
+    rows = [row(f"t{n}", "abc"[n % 3], "abc"[(n + 1) % 3], 10) for n in range(9)]
+    await banker(make_runner()).run(batch(*rows, row("refused", "a", "b", 1000)))
+    return database
+
+
+async def tamper(database: Database, *statements: str) -> None:
+    """Do something to the books as their owner can: with the triggers and the constraints out of the way."""
+    off = [f"ALTER TABLE {table} DISABLE TRIGGER ALL" for table in TABLES]
+    on = [
+        f"ALTER TABLE {table} {state} TRIGGER {table}_{name}"
+        for table in TABLES
+        for state, name in (("ENABLE ALWAYS", "append_only"),)
+    ]
+    rest = [f"ALTER TABLE {table} ENABLE TRIGGER ALL" for table in TABLES]
+    last = "ALTER TABLE heavylift_entries ENABLE ALWAYS TRIGGER heavylift_entries_cancel_out"
+    await run_sql(database, *off, *statements, *rest, *on, last)
+
+
+async def test_sound_books(books: Database) -> None:
+    """Each rule is looked at over all that there is, and none is broken."""
+    checked = {rule.name: rule for rule in await check_books(books, bank_tables())}
+    assert {rule.broken for rule in checked.values()} == {0}
+    assert checked["complete"].looked_at == 10
+    assert checked["chained"].looked_at == 21
+    assert checked["balances of account.balance"].looked_at == 3
+    assert checked["guarded"].looked_at == 3
+
+
+async def test_empty_books(database: Database) -> None:
+    """Where nothing was ever transferred all is well."""
+    await open_bank(database)
+    assert await broken(database) == {}
+
+
+@pytest.mark.parametrize("table", TABLES)
+@pytest.mark.parametrize("statement", ["UPDATE {} SET created_at = now()", "DELETE FROM {}", "TRUNCATE {} CASCADE"])
+async def test_edits_are_refused(books: Database, table: str, statement: str) -> None:
+    """No row of the books is ever changed or removed, with the reason and what to do instead."""
+    with pytest.raises(DBAPIError, match=f"of {table} is refused: the books are only ever added to"):
+        await run_sql(books, statement.format(table))
+
+
+async def test_edits_are_refused_to_replicas(books: Database) -> None:
+    """A session that calls itself a replica, which skips ordinary triggers, edits nothing either."""
+    with pytest.raises(DBAPIError, match="only ever added to"):
+        await run_sql(books, "SET LOCAL session_replication_role = replica", "DELETE FROM heavylift_refusals")
+
+
+@pytest.mark.parametrize(
+    ("entries", "said"),
+    [
+        ("('account', 'balance', 'a', 90, 'forged', 'debit', -5, 10, 5)", "forged sum to -5"),
+        (
+            (
+                "('account', 'balance', 'a', 90, 'forged', 'debit', -5, 10, 5), "
+                "('account', 'balance', 'b', 90, 'forged', 'credit', 6, 10, 16)"
+            ),
+            "forged sum to 1",
+        ),
+    ],
+)
+async def test_entries_that_do_not_cancel_out_are_refused(books: Database, entries: str, said: str) -> None:
+    """The database itself takes a transfer's entries only together, and only if they sum to nothing."""
+    with pytest.raises(DBAPIError, match=said):
+        await run_sql(books, HEADER, ENTRY + entries)
+
+
+@pytest.mark.parametrize(
+    "entry",
+    [
+        "('account', 'balance', 'a', 90, 't1', 'debit', -5, 10, 6)",
+        "('account', 'balance', 'a', 90, 't1', 'debit', 5, 10, 15)",
+        "('account', 'balance', 'a', 90, 't1', 'debit', -5, 3, -2)",
+        "('account', 'balance', 'a', 90, 't1', 'debit', 'NaN', 'NaN', 'NaN')",
+        "('account', 'balance', 'a', 90, 't1', 'credit', 'Infinity', 0, 'Infinity')",
+        "('account', 'balance', 'a', 90, NULL, 'credit', 5, 0, 5)",
+        "('account', 'balance', 'a', 1, NULL, 'opening', 5, 0, 5)",
+        "('account', 'balance', 'z', 2, NULL, 'opening', 5, 0, 5)",
+        "('account', 'balance', 'z', 1, NULL, 'opening', 5, 1, 6)",
+        "('account', 'balance', 'a', 90, 't1', 'debit', -5, 10, 5)",
+        "('account', 'balance', 'a', 90, 'nobody', 'debit', -5, 10, 5)",
+    ],
+)
+async def test_entries_that_are_none_are_refused(books: Database, entry: str) -> None:
+    """Arithmetic, signs, infinities, second entries of a kind, repeated versions, entries of no transfer."""
+    with pytest.raises(DBAPIError, match="violates"):
+        await run_sql(books, ENTRY + entry)
+
+
+@pytest.mark.parametrize("amount", ["0", "-1", "'NaN'", "'Infinity'"])
+async def test_amounts_that_are_none_are_refused(books: Database, amount: str) -> None:
+    """A header's amount is more than nothing, and a number."""
+    with pytest.raises(DBAPIError, match="heavylift_transfers_amount_check"):
+        await run_sql(
+            books,
+            "INSERT INTO heavylift_transfers (idempotency_key, request_hash, accounts_table, money_column, "
+            "from_account, to_account, amount, reason, actor, run_id) "
+            f"VALUES ('x', '', '', '', '', '', {amount}, '', '', '')",
+        )
+
+
+@pytest.mark.parametrize(
+    ("statements", "rules"),
+    [
+        (["DELETE FROM heavylift_entries WHERE idempotency_key = 't8' AND kind = 'credit'"],
+         {"complete", "cancel_out", "total", "balances of account.balance"}),
+        (["DELETE FROM heavylift_entries WHERE idempotency_key = 't8'"], {"complete", "balances of account.balance"}),
+        (["DELETE FROM heavylift_refusals"], {"complete"}),
+        (["INSERT INTO heavylift_refusals VALUES ('t1', 'same_account', '')"], {"complete"}),
+        (["DELETE FROM heavylift_transfers WHERE idempotency_key = 't1'"], {"headed"}),
+        (["DELETE FROM heavylift_transfers WHERE idempotency_key = 'refused'"], {"headed"}),
+        (["UPDATE heavylift_transfers SET amount = 11 WHERE idempotency_key = 't1'"], {"as_asked", "as_sent"}),
+        (["UPDATE heavylift_transfers SET from_account = 'c' WHERE idempotency_key = 't1'"], {"as_asked", "as_sent"}),
+        (["UPDATE heavylift_transfers SET reason = 'gift' WHERE idempotency_key = 't1'"], {"as_sent"}),
+        (["UPDATE heavylift_transfers SET request_hash = '0' WHERE idempotency_key = 't1'"], {"as_sent"}),
+        ([("UPDATE heavylift_entries SET account = 'z', version = version - 1 "
+          "WHERE idempotency_key = 't8' AND kind = 'credit'")],
+         {"gapless", "as_asked", "chained", "summed", "balances of account.balance"}),
+        (["UPDATE heavylift_entries SET version = version + 1 WHERE idempotency_key = 't8' AND kind = 'credit'"],
+         {"gapless"}),
+        ([("UPDATE heavylift_entries SET amount = amount + 1, balance_after = balance_after + 1 "
+          "WHERE idempotency_key = 't1' AND kind = 'credit'")],
+         {"cancel_out", "total", "as_asked", "chained", "summed"}),
+        ([("UPDATE heavylift_entries SET balance_before = balance_before + 1, balance_after = balance_after + 1 "
+          "WHERE idempotency_key = 't1' AND kind = 'credit'")],
+         {"chained"}),
+        ([("UPDATE heavylift_entries SET amount = amount + 1, balance_after = balance_after + 1 "
+          "WHERE account = 'a' AND kind = 'opening'")],
+         {"chained", "summed"}),
+        (["UPDATE account SET balance = balance + 1 WHERE id = 'a'"], {"balances of account.balance"}),
+        (["DELETE FROM account WHERE id = 'a'"], {"balances of account.balance"}),
+    ],
+)  # fmt: skip
+async def test_whatever_was_done_is_found(books: Database, statements: list[str], rules: set[str]) -> None:
+    """Every kind of tampering breaks the rules that speak of it, and each finding can be told in one line."""
+    await tamper(books, *statements)
+    found = await broken(books)
+    assert set(found) == rules
+    assert all(rule.findings and all("\n" not in line for line in rule.findings) for rule in found.values())
+
+
+async def test_findings_name_what_is_wrong(books: Database) -> None:
+    """A finding has the account and both values."""
+    await run_sql(books, "UPDATE account SET balance = 77.5 WHERE id = 'a'")
+    (rule,) = (await broken(books)).values()
+    assert rule.findings == ("account 'a': account.balance has 77.50, and its books end at 100.00",)
+
+
+async def test_only_the_first_findings_are_told(books: Database) -> None:
+    """However much is wrong, a few lines and the number say it."""
+    await tamper(books, "UPDATE heavylift_transfers SET request_hash = '0'")
+    (rule,) = (await broken(books)).values()
+    assert (rule.broken, len(rule.findings)) == (10, SHOWN)
+
+
+@pytest.mark.parametrize(
+    ("statement", "said"),
+    [
+        ("ALTER TABLE heavylift_entries DISABLE TRIGGER heavylift_entries_append_only", "not enabled for everybody"),
+        ("ALTER TABLE heavylift_entries ENABLE TRIGGER heavylift_entries_append_only", "not enabled for everybody"),
+        ("DROP TRIGGER heavylift_entries_cancel_out ON heavylift_entries", "heavylift_entries_cancel_out of"),
+        ("DROP TRIGGER heavylift_transfers_append_only ON heavylift_transfers", "is gone"),
+        (
+            (
+                "CREATE OR REPLACE FUNCTION heavylift_refuse_edits() RETURNS trigger LANGUAGE plpgsql AS "
+                "$$ BEGIN RETURN NULL; END $$"
+            ),
+            "function heavylift_refuse_edits was changed",
+        ),
+        (
+            (
+                "CREATE OR REPLACE TRIGGER heavylift_refusals_append_only BEFORE DELETE ON heavylift_refusals "
+                "FOR EACH STATEMENT EXECUTE FUNCTION heavylift_refuse_edits()"
+            ),
+            "not enabled for everybody",
+        ),
+    ],
+)
+async def test_a_guard_that_was_taken_away_is_missed(books: Database, statement: str, said: str) -> None:
+    """Triggers that are gone, disabled or hollowed out are found."""
+    await run_sql(books, statement)
+    found = await broken(books)
+    assert set(found) == {"guarded"}
+    assert said in found["guarded"].findings[0]
+
+
+async def test_an_account_that_was_emptied_may_go(books: Database, make_runner: MakeRunner) -> None:
+    """An account whose books end at nothing is missed by nobody."""
+    await banker(make_runner()).run(batch(row("last", "a", "b", 100), run_id="last"))
+    await run_sql(books, "DELETE FROM account WHERE id = 'a'")
+    assert await broken(books) == {}
+
+
+async def test_accounts_that_are_not_registered_are_not_passed_over(books: Database) -> None:
+    """Balances that cannot be compared are no success: the finding says which setting to change."""
+    (rule,) = [rule for rule in await check_books(books, find_tables((), {})) if rule.broken]
+    assert (rule.name, rule.broken) == ("balances of account.balance", 3)
+    assert "WORKER_MODELS" in rule.findings[0]
