@@ -141,10 +141,10 @@ class ForgeProcess:
     def _become_worker(self, order: Order, connection: socket.socket, forge: int) -> NoReturn:
         signal.set_wakeup_fd(-1)
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-        # standard input is replaced below
-        inherited = [key.fd for key in self.selector.get_map().values() if key.data is not None]
+        # standard input is replaced below; what the selector alone holds must not be closed with it, and then again
+        inherited = [key for key in self.selector.get_map().values() if key.data is not None]
         self.selector.close()
-        for descriptor in (*inherited, connection.fileno()):
+        for descriptor in (*(key.fd for key in inherited), connection.fileno()):
             os.close(descriptor)
         _die_with(forge)
         _write_to(order.log, order.errors or order.log)

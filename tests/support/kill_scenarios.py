@@ -6,12 +6,15 @@ from pathlib import Path
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from tests.support import bank
 from tests.support.killed_runs import KillScenario
 from worker.database.tables import RUNS
+from worker.database.transfer_tables import BOOKS
 
 ITEMS = 600
 TALLIES = 500
 OLD_RUNS = 300
+TRANSFERS = 400
 OF_ONE_RUN = frozenset({"enqueued_ms", "enqueued_at", "started_at", "finished_at", "worker", "crashes"})
 """Columns of the ledger's runs that no two runs share."""
 
@@ -90,6 +93,19 @@ async def make_old_runs(connection: AsyncConnection, _: Path) -> None:
     )
 
 
+async def make_transfers(connection: AsyncConnection, folder: Path) -> None:
+    """A file of transfers among seven accounts, of which some are refused, repeated, in conflict, or none at all."""
+    await bank.make_accounts(connection, {f"A{number}": 1000 for number in range(7)})
+    rows = [
+        bank.row(f"T{number}", f"A{number % 7}", f"A{number * 3 % 8}", f"{number * 37 % 101}.25", f"number {number}")
+        for number in range(TRANSFERS)
+    ]
+    again = [
+        rows[number // 2] | {"reason": "again"} if number % 4 else rows[number // 2] for number in range(0, 100, 2)
+    ]
+    bank.write_rows(folder / "transfers.csv", [*rows, *again, *(row | {"amount": "1e1"} for row in rows[:10])])
+
+
 def of_tallies(job: str) -> KillScenario:
     """A run of a job that adds one to every tally."""
     return KillScenario(name=job, job=job, prepare=make_tallies, params=lambda _: {})
@@ -124,6 +140,15 @@ SCENARIOS = (
         params=lambda _: {},
         audit=(RUNS.name,),
         left_out={RUNS.name: OF_ONE_RUN},
+    ),
+    KillScenario(
+        name="transfer_funds",
+        job="transfer_funds",
+        prepare=make_transfers,
+        params=lambda folder: {"table": "account", "source": {"uri": (folder / "transfers.csv").as_uri()}},
+        environment=bank.ENVIRONMENT,
+        audit=tuple(table.name for table in BOOKS),
+        left_out={table.name: frozenset({"created_at"}) for table in BOOKS},
     ),
 )
 """Runs that kills must not harm."""

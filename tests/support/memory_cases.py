@@ -6,6 +6,7 @@ from pathlib import Path
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from tests.support import bank
 from tests.support.peak_memory import MemoryCase
 
 
@@ -42,6 +43,15 @@ async def make_stock(connection: AsyncConnection, _: Path, rows: int) -> None:
     )
 
 
+async def make_transfers(connection: AsyncConnection, folder: Path, rows: int) -> None:
+    """A file of transfers around a ring of a thousand accounts."""
+    await bank.make_accounts(connection, {f"A{number}": 1000 for number in range(1000)})
+    bank.write_rows(
+        folder / "transfers.csv",
+        (bank.row(f"T{n}", f"A{n % 1000}", f"A{(n + 1) % 1000}", f"{n % 100 + 1}.25") for n in range(rows)),
+    )
+
+
 CASES = (
     MemoryCase(
         name="bulk_upsert",
@@ -61,6 +71,15 @@ CASES = (
         job="export_rows",
         prepare=make_stock,
         params=lambda folder: {"table": "item", "uri": (folder / "out" / "items.csv.gz").as_uri()},
+    ),
+    MemoryCase(
+        name="transfer_funds",
+        job="transfer_funds",
+        prepare=make_transfers,
+        params=lambda folder: {"table": "account", "source": {"uri": (folder / "transfers.csv").as_uri()}},
+        few=20_000,
+        many=200_000,
+        environment=bank.ENVIRONMENT,
     ),
     # row by row through the ORM, as a user's own job may: ten times slower than a shipped one
     MemoryCase(name="add_one", job="add_one", prepare=make_tallies, params=lambda _: {}, few=20_000, many=200_000),
