@@ -8,14 +8,18 @@ SELECT k0, n FROM (SELECT id AS k0, row_number() OVER (ORDER BY id) AS n FROM t 
 A span is so many rows in key order, whether they match what the job looks for or not. So a chunk stays short however
 few rows match, and what the job changes cannot move the walk. The walk's end is frozen when it starts: rows that are
 added behind it while it goes on are not chased.
+
+Key values travel as the driver gives them, past the model's types: a model may say `integer` of a `bigint`, or know
+nothing of a collation, and a value that came back changed would skip rows.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
-from sqlalchemy import Column, ColumnElement, Select, Table, and_, func, literal, select, tuple_
+from sqlalchemy import Column, ColumnElement, Select, Table, and_, func, literal, select, true, tuple_, type_coerce
 from sqlalchemy.sql.elements import Tuple
+from sqlalchemy.types import NULLTYPE
 
 from worker.core.cursor import Cursor, CursorError, read_key, write_key
 from worker.core.errors import RequestError
@@ -33,14 +37,22 @@ class Walk:
     Attributes:
         table: the registered table.
         key: the columns, in the order of their index.
+        base: which rows the walk is about, by the key's first column; None for all. Others are never visited, where
+            every row that is meant is one of these.
     """
 
     table: Table
     key: tuple[Column[object], ...]
+    base: ColumnElement[bool] | None = None
+
+    @property
+    def order(self) -> tuple[str, ...]:
+        """The names of the key's columns: what a saved cursor must have been written for."""
+        return tuple(column.name for column in self.key)
 
     def last(self) -> Select[KeyValues]:
-        """The statement that finds the last key of the table."""
-        return _select(self.key).order_by(*(column.desc() for column in self.key)).limit(1)
+        """The statement that finds the last key of the walk."""
+        return _select(self.key).where(self._based()).order_by(*(column.desc() for column in self.key)).limit(1)
 
     def keys(self) -> Select[KeyValues]:
         """The statement for all keys, in order."""
@@ -54,20 +66,23 @@ class Walk:
             until: the last key of the walk.
             rows: how many at most.
         """
-        labelled = [column.label(f"k{at}") for at, column in enumerate(self.key)]
+        labelled = [_raw(column).label(f"k{at}") for at, column in enumerate(self.key)]
         position = func.row_number().over(order_by=self.key).label(_POSITION)
-        inside = self.between(after, until)
+        inside = and_(self._based(), self.between(after, until))
         span = select(*labelled, position).where(inside).order_by(*self.key).limit(rows).subquery("span")
-        return _select(tuple(span.c)).order_by(span.c[_POSITION].desc()).limit(1)
+        return select(*span.c).order_by(span.c[_POSITION].desc()).limit(1)
 
     def between(self, after: KeyValues | None, upto: KeyValues) -> ColumnElement[bool]:
         """Whether a row's key lies after one key, and not after another."""
-        upper = _ordered(self.key) <= _values(self.key, upto)
-        return upper if after is None else and_(_ordered(self.key) > _values(self.key, after), upper)
+        upper = _ordered(self.key) <= _values(upto)
+        return upper if after is None else and_(_ordered(self.key) > _values(after), upper)
 
     def within(self, first: KeyValues, last: KeyValues) -> ColumnElement[bool]:
         """Whether a row's key is one of two keys, or lies between them."""
-        return and_(_ordered(self.key) >= _values(self.key, first), _ordered(self.key) <= _values(self.key, last))
+        return and_(_ordered(self.key) >= _values(first), _ordered(self.key) <= _values(last))
+
+    def _based(self) -> ColumnElement[bool]:
+        return true() if self.base is None else self.base
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,11 +112,13 @@ class WalkCursor:
     """Where a walk stands.
 
     Attributes:
+        order: the names of the columns that the keys are of; empty at the beginning.
         after: the last key that was dealt with; None at the beginning.
         until: the last key of the walk; None before the first look at the table.
         keep: the job's own.
     """
 
+    order: tuple[str, ...]
     after: KeyValues | None
     until: KeyValues | None
     keep: dict[str, object]
@@ -114,17 +131,18 @@ class WalkCursor:
             CursorError: it is not one of a walk.
         """
         if cursor is None:
-            return cls(None, None, {})
-        keep = cursor.get("keep", {})
-        if not isinstance(keep, dict) or "until" not in cursor:
-            raise CursorError(f"The saved cursor {cursor!r} is not one of a walk over a table; start a new run")
-        after = cursor.get("after")
-        return cls(None if after is None else read_key(after), read_key(cursor["until"]), keep)
+            return cls((), None, None, {})
+        match cursor:
+            case {"order": [*order], "until": until, "keep": dict(keep)}:
+                after = cursor.get("after")
+                return cls(tuple(map(str, order)), None if after is None else read_key(after), read_key(until), keep)
+        raise CursorError(f"The saved cursor {cursor!r} is not one of a walk over a table; start a new run")
 
     def dump(self) -> Cursor:
         """The JSON form."""
         written = {"after": self.after, "until": self.until}
-        return {name: write_key(key) for name, key in written.items() if key is not None} | {"keep": self.keep}
+        keys = {name: write_key(key) for name, key in written.items() if key is not None}
+        return {"order": list(self.order), **keys, "keep": self.keep}
 
 
 def primary_walk(table: Table, facts: TableFacts) -> Walk:
@@ -142,16 +160,21 @@ def primary_walk(table: Table, facts: TableFacts) -> Walk:
     return Walk(table, tuple(table.columns[name] for name in primary.columns))
 
 
-def _select(columns: Sequence[ColumnElement[object]]) -> Select[KeyValues]:
+def _select(columns: Sequence[Column[object]]) -> Select[KeyValues]:
     # how many columns there are is not known to a type checker
-    return select(*columns)  # type: ignore[return-value]
+    return select(*map(_raw, columns))  # type: ignore[return-value]
+
+
+def _raw(column: Column[object]) -> ColumnElement[object]:
+    """A column whose values the driver alone converts."""
+    return type_coerce(column, NULLTYPE)
 
 
 def _ordered(key: Sequence[Column[object]]) -> ColumnElement[object] | Tuple:
-    return key[0] if len(key) == 1 else tuple_(*key)
+    return _raw(key[0]) if len(key) == 1 else tuple_(*map(_raw, key))
 
 
-def _values(key: Sequence[Column[object]], values: KeyValues) -> ColumnElement[object] | Tuple:
-    # each value is bound as its own column's type: a guess from the Python value may be narrower, or of another order
-    typed = [literal(value, column.type) for column, value in zip(key, values, strict=True)]
-    return typed[0] if len(typed) == 1 else tuple_(*typed)
+def _values(values: KeyValues) -> ColumnElement[object] | Tuple:
+    # untyped, so that the database takes each value for what it is compared with, under that column's collation
+    untyped: list[ColumnElement[object]] = [literal(value, NULLTYPE) for value in values]
+    return untyped[0] if len(untyped) == 1 else tuple_(*untyped)

@@ -14,7 +14,7 @@ from sqlmodel.sql.expression import SelectOfScalar
 
 from worker.core.chunk_size import next_size
 from worker.core.clock import Clock
-from worker.core.cursor import Cursor, read_key, write_key
+from worker.core.cursor import Cursor, CursorError, read_key, write_key
 from worker.core.errors import StaleFenceError
 from worker.core.events import ChunkCommitted, Listener
 from worker.core.settings import Settings
@@ -134,7 +134,12 @@ class ChunkLoop:
         place = WalkCursor.parse(self._progress.cursor)
         if place.until is None:
             self.check_wanted()
-            place = replace(place, until=await self._key(walk.last()))
+            place = replace(place, order=walk.order, until=await self._key(walk.last()))
+        elif place.order != walk.order:
+            raise CursorError(
+                f"The run walked table {walk.table.fullname!r} by ({', '.join(place.order)}), and is now to walk it by "
+                f"({', '.join(walk.order)}): its cursor says nothing. Was the primary key changed? Start a new run"
+            )
         while place.until is not None:
             self.check_wanted()
             began = self._clock.monotonic_ms()
@@ -145,7 +150,7 @@ class ChunkLoop:
             condition = and_(walk.between(place.after, tuple(upto)), matching)
             span = Span(walk, condition, matching, int(str(rows)), self._progress.chunk + 1, dict(place.keep))
             yield span
-            place = WalkCursor(tuple(upto), place.until, span.keep)
+            place = WalkCursor(walk.order, tuple(upto), place.until, span.keep)
             took_ms = await self._close_chunk(place.dump(), span.rows, began, last=False)
             if place.after != place.until:
                 await self._brake.ease(took_ms)
