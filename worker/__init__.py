@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from worker.client import Client, open_client
+    from worker.core.archive_columns import archive_columns
     from worker.core.breaker import check_refused
     from worker.core.errors import (
         BooksError,
@@ -16,8 +17,10 @@ if TYPE_CHECKING:
         ConflictError,
         HeavyliftError,
         InvalidRowError,
+        NotAllowedError,
         OutputError,
         ParametersError,
+        PreflightError,
         RequestError,
         Retry,
         Snooze,
@@ -27,6 +30,7 @@ if TYPE_CHECKING:
     from worker.core.isolated import Isolated, Refused
     from worker.core.merge_counts import MergeCounts
     from worker.core.options import RunOptions
+    from worker.core.preflight import Surroundings
     from worker.core.progress import Progress
     from worker.core.refused import RefusedRow
     from worker.core.settings import Settings, load_settings
@@ -61,6 +65,7 @@ _HOMES: dict[str, tuple[str, ...]] = {
         "Client",
         "open_client",
     ),
+    "worker.core.archive_columns": ("archive_columns",),
     "worker.core.breaker": ("check_refused",),
     "worker.core.errors": (
         "BooksError",
@@ -68,8 +73,10 @@ _HOMES: dict[str, tuple[str, ...]] = {
         "ConflictError",
         "HeavyliftError",
         "InvalidRowError",
+        "NotAllowedError",
         "OutputError",
         "ParametersError",
+        "PreflightError",
         "RequestError",
         "Retry",
         "Snooze",
@@ -82,6 +89,7 @@ _HOMES: dict[str, tuple[str, ...]] = {
     ),
     "worker.core.merge_counts": ("MergeCounts",),
     "worker.core.options": ("RunOptions",),
+    "worker.core.preflight": ("Surroundings",),
     "worker.core.progress": ("Progress",),
     "worker.core.refused": ("RefusedRow",),
     "worker.core.settings": (
@@ -154,11 +162,11 @@ _HOMES: dict[str, tuple[str, ...]] = {
         "Feed",
         "Portion",
     ),
+    "worker.run.run_file": ("RunFile",),
     "worker.run.sources": (
         "check_source",
         "open_source",
     ),
-    "worker.run.run_file": ("RunFile",),
     "worker.run.where": (
         "check_bounded",
         "check_where",
@@ -204,10 +212,12 @@ __all__ = [
     "JobContext",
     "LedgerPage",
     "MergeCounts",
+    "NotAllowedError",
     "OutputError",
     "OutputSpec",
     "ParametersError",
     "Portion",
+    "PreflightError",
     "Progress",
     "ReasonText",
     "Refused",
@@ -227,6 +237,7 @@ __all__ = [
     "Source",
     "SourceSpec",
     "Span",
+    "Surroundings",
     "TableFacts",
     "Tables",
     "TooManyRefusedError",
@@ -242,6 +253,7 @@ __all__ = [
     "Verdict",
     "Walk",
     "WhereUpdate",
+    "archive_columns",
     "check_bounded",
     "check_output",
     "check_refused",

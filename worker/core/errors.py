@@ -193,6 +193,10 @@ class UnboundedError(RequestError):
     """A `where` would touch every row of a table, and the run's option `all` does not allow that."""
 
 
+class PreflightError(RequestError):
+    """A look around the table showed that the run must not begin. The message gives every reason, and what to do."""
+
+
 class NotAllowedError(RequestError):
     """The configuration does not allow this operation on this table."""
 

@@ -22,6 +22,7 @@ class ColumnFacts:
         nullable: whether it admits NULL.
         default: the database's own default as the catalogue writes it, None where there is none.
         generated: whether the database alone writes it (a generated or always-identity column).
+        identity: whether it is an always-identity column: of what is generated, the values that cannot be made again.
         text: whether it holds character data, where an empty string is a value.
         max_length: the most characters it takes, None where unbounded or not text.
         minimum: the least value of an integer column, None elsewhere.
@@ -48,6 +49,7 @@ class ColumnFacts:
     array: bool = False
     driver_type: str = "text"
     collation: str | None = None
+    identity: bool = False
 
 
 @dataclass(frozen=True, slots=True)

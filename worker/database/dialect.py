@@ -12,12 +12,14 @@ from sqlalchemy.sql.base import Executable
 
 from worker.core.merge_counts import MergeCounts
 from worker.core.outcomes import Outcome, Status
+from worker.core.preflight import Change, Surroundings
 from worker.core.pressure import Indicator, Measure, Unread
 from worker.core.progress import Progress
 from worker.core.settings import Settings
 from worker.core.table_facts import TableFacts
 from worker.core.transfer_terms import BookTerms
 from worker.core.update_counts import UpdateCounts
+from worker.core.walk_choice import LeadingColumn
 from worker.database.book_statements import BookStatements
 from worker.database.claims import Claim, Claimed, Delivery, Fence
 from worker.database.classify import ErrorTable
@@ -142,4 +144,40 @@ class Dialect(Protocol):
 
     async def missing_guards(self, connection: AsyncConnection) -> list[str]:
         """What is missing of what keeps the books from being edited, one line each."""
+        ...
+
+    async def leading_columns(self, connection: AsyncConnection, table: Table) -> list[LeadingColumn]:
+        """The columns whose order an index of the table has, as far as something is known of their values."""
+        ...
+
+    async def estimate_rows(self, connection: AsyncConnection, table: Table, condition: ColumnElement[bool]) -> int:
+        """About how many rows of a table pass a condition, without looking at any."""
+        ...
+
+    async def surroundings(self, connection: AsyncConnection, table: Table, change: Change) -> Surroundings:
+        """What stands around a table and has a say when its rows change."""
+        ...
+
+    def move_rows(
+        self, table: Table, archive: Table, columns: Sequence[str], condition: ColumnElement[bool]
+    ) -> Executable:
+        """A statement that deletes rows and inserts each into another table; it returns how many it did of either."""
+        ...
+
+    def take_rows(
+        self,
+        table: Table,
+        selected: Sequence[ColumnElement[object]],
+        condition: ColumnElement[bool],
+        order: Sequence[ColumnElement[object]],
+    ) -> Executable:
+        """A statement that deletes rows and returns something of each, in an order."""
+        ...
+
+    def check_now(self) -> Executable:
+        """A statement by which constraints no longer wait for the end of the transaction."""
+        ...
+
+    def advice_after_delete(self, table: Table) -> str:
+        """What a person may do for a table that has just lost many rows, as the end of a sentence."""
         ...

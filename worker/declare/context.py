@@ -3,7 +3,7 @@
 Owns the surface that users' jobs see. Refuses to implement it: the run layer hands in a `ChunkDriver`.
 """
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Generic, Protocol, TypeVar, TypeVarTuple
@@ -18,9 +18,10 @@ from structlog.typing import FilteringBoundLogger
 
 from worker.core.clock import Clock
 from worker.core.cursor import Cursor
-from worker.core.isolated import Isolated
+from worker.core.isolated import Isolated, Refused
 from worker.core.merge_counts import MergeCounts
 from worker.core.options import RunOptions
+from worker.core.preflight import Change, Surroundings
 from worker.core.progress import Progress
 from worker.core.refused import RefusedRow
 from worker.core.settings import Settings
@@ -29,6 +30,7 @@ from worker.core.transfer_terms import BookTerms
 from worker.core.transfer_verdicts import Verdict
 from worker.core.transfers import Transfer
 from worker.core.update_counts import UpdateCounts
+from worker.core.where import Condition
 from worker.declare.tables import Tables
 from worker.declare.walk import KeyValues, Span, Walk
 
@@ -226,6 +228,42 @@ class Tools(Protocol):
 
     async def note(self, text: str) -> None:
         """Write down in the run's record what a person should know though the run goes on."""
+        ...
+
+    async def preflight(self, table: Table, change: Change, columns: Collection[str] | None = None) -> Surroundings:
+        """Look around a table: before the run's first chunk, refuse what would go wrong and note what may surprise."""
+        ...
+
+    async def choose_walk(self, table: Table, facts: TableFacts, condition: Condition) -> Walk:
+        """The walk that visits the fewest rows for a condition, the same for every attempt of the run."""
+        ...
+
+    async def quarantine_keys(self, walk: Walk, refused: Sequence[Refused[KeyValues]]) -> None:
+        """Put rows aside that `apply_span` found refused; count them as `quarantined`."""
+        ...
+
+    async def move_rows(
+        self, table: Table, archive: Table, columns: Sequence[str], condition: ColumnElement[bool]
+    ) -> tuple[int, int]:
+        """Delete rows and insert each into another table in one statement; how many it did of either."""
+        ...
+
+    async def take_rows(
+        self,
+        table: Table,
+        selected: Sequence[ColumnElement[object]],
+        condition: ColumnElement[bool],
+        order: Sequence[ColumnElement[object]],
+    ) -> Sequence[Sequence[object]]:
+        """Delete rows and return something of each, sorted by the columns of `order`."""
+        ...
+
+    async def check_now(self) -> None:
+        """Have deferred constraints checked by each statement of the chunk."""
+        ...
+
+    def advice_after_delete(self, table: Table) -> str:
+        """What a person may do for a table that has just lost many rows."""
         ...
 
 

@@ -15,9 +15,9 @@ nothing of a collation, and a value that came back changed would skip rows.
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Any, Final
 
-from sqlalchemy import Column, ColumnElement, Select, Table, and_, func, literal, select, true, tuple_, type_coerce
+from sqlalchemy import Column, ColumnElement, Select, Table, and_, func, literal, or_, select, true, tuple_, type_coerce
 from sqlalchemy.sql.elements import Tuple
 from sqlalchemy.types import NULLTYPE
 
@@ -46,7 +46,7 @@ class Walk:
     base: ColumnElement[bool] | None = None
 
     @property
-    def order(self) -> tuple[str, ...]:
+    def names(self) -> tuple[str, ...]:
         """The names of the key's columns: what a saved cursor must have been written for."""
         return tuple(column.name for column in self.key)
 
@@ -80,6 +80,12 @@ class Walk:
     def within(self, first: KeyValues, last: KeyValues) -> ColumnElement[bool]:
         """Whether a row's key is one of two keys, or lies between them."""
         return and_(_ordered(self.key) >= _values(first), _ordered(self.key) <= _values(last))
+
+    def rows_of(self, keys: Sequence[KeyValues]) -> Select[KeyValues]:
+        """The statement for the rows of some keys: the key's values, then all columns."""
+        labelled = [_raw(column).label(f"k{at}") for at, column in enumerate(self.key)]
+        columns: list[ColumnElement[Any]] = [*labelled, *self.table.columns]
+        return select(*columns).where(or_(*(self.within(key, key) for key in keys)))
 
     def _based(self) -> ColumnElement[bool]:
         return true() if self.base is None else self.base

@@ -105,6 +105,7 @@ class Attempt:
         async with open_session(self._ledger.database, self._settings) as session, brake:
             loop = ChunkLoop(claimed, session, dialect, self._settings, self._stop, self._clock, self._committed, brake)
             loop.check_wanted()
+            log = self._log.bind(run=claimed.fence.run_id, job=claimed.job)
             context = JobContext(
                 run_id=claimed.fence.run_id,
                 job=claimed.job,
@@ -115,12 +116,12 @@ class Attempt:
                 started_at=claimed.started_at,
                 session=session,
                 progress=claimed.progress,
-                log=self._log.bind(run=claimed.fence.run_id, job=claimed.job),
+                log=log,
                 settings=self._settings,
                 tables=self._tables,
                 clock=self._clock,
                 driver=loop,
-                tools=JobTools(self._ledger, session, claimed, self._settings, self._held_runs),
+                tools=JobTools(self._ledger, session, claimed, self._settings, log, self._held_runs),
             )
             result = await self._call(spec, context, {name: getattr(parameters, name) for name in spec.names})
             outcome = Succeeded(spec.serialise_result(result))

@@ -134,11 +134,11 @@ class ChunkLoop:
         place = WalkCursor.parse(self._progress.cursor)
         if place.until is None:
             self.check_wanted()
-            place = replace(place, order=walk.order, until=await self._key(walk.last()))
-        elif place.order != walk.order:
+            place = replace(place, order=walk.names, until=await self._key(walk.last()))
+        elif place.order != walk.names:
             raise CursorError(
                 f"The run walked table {walk.table.fullname!r} by ({', '.join(place.order)}), and is now to walk it by "
-                f"({', '.join(walk.order)}): its cursor says nothing. Was the primary key changed? Start a new run"
+                f"({', '.join(walk.names)}): its cursor says nothing. Was the primary key changed? Start a new run"
             )
         while place.until is not None:
             self.check_wanted()
@@ -150,7 +150,7 @@ class ChunkLoop:
             condition = and_(walk.between(place.after, tuple(upto)), matching)
             span = Span(walk, condition, matching, int(str(rows)), self._progress.chunk + 1, dict(place.keep))
             yield span
-            place = WalkCursor(walk.order, tuple(upto), place.until, span.keep)
+            place = WalkCursor(walk.names, tuple(upto), place.until, span.keep)
             took_ms = await self._close_chunk(place.dump(), span.rows, began, last=False)
             if place.after != place.until:
                 await self._brake.ease(took_ms)

@@ -3,17 +3,20 @@
 Owns the run's side of these tools. Refuses SQL: the dialect and the ledger have it.
 """
 
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from typing import TypeVar, TypeVarTuple
 
 from sqlalchemy import ColumnElement, CursorResult, Row, Select, Table
 from sqlalchemy.sql.base import Executable
+from structlog.typing import FilteringBoundLogger
 
-from worker.core.isolated import Isolated
+from worker.core.isolated import Isolated, Refused
+from worker.core.preflight import Change, Surroundings
 from worker.core.refused import RefusedRow
 from worker.core.settings import Settings
 from worker.core.table_facts import TableFacts
 from worker.core.transfer_terms import book_terms
+from worker.core.where import Condition
 from worker.database.book_statements import Origin
 from worker.database.books import Books
 from worker.database.claims import Claimed
@@ -21,10 +24,13 @@ from worker.database.ledger import Ledger
 from worker.database.quarantine import put_aside
 from worker.database.session import RunSession, fetch
 from worker.declare.context import LedgerUpkeep, RowUpdate, Upsert, WhereUpdate
-from worker.declare.walk import KeyValues, Span
+from worker.declare.walk import KeyValues, Span, Walk
+from worker.run.choose_walk import choose_walk
 from worker.run.isolate import isolate
 from worker.run.open_books import OpenBooks
+from worker.run.preflight import preflight
 from worker.run.prepared import PreparedRows, PreparedWhere
+from worker.run.refused_rows import refused_rows
 from worker.run.span_work import apply_span, lock_span
 from worker.run.upkeep import HeldRuns, Upkeep
 
@@ -41,6 +47,7 @@ class JobTools:
         session: the run's.
         claimed: the run.
         settings: whose timeouts hold.
+        log: bound to the run.
         held_runs: asks the queue which runs it knows; None where there is no queue to ask.
     """
 
@@ -50,10 +57,12 @@ class JobTools:
         session: RunSession,
         claimed: Claimed,
         settings: Settings,
+        log: FilteringBoundLogger,
         held_runs: HeldRuns | None = None,
     ) -> None:
         self._ledger = ledger
         self._settings = settings
+        self._log = log
         self._database = ledger.database
         self._session = session
         self._claimed = claimed
@@ -171,3 +180,43 @@ class JobTools:
     async def note(self, text: str) -> None:
         """Write down in the run's record what a person should know though the run goes on."""
         await self._ledger.note(self._claimed.fence.run_id, text)
+
+    async def preflight(self, table: Table, change: Change, columns: Collection[str] | None = None) -> Surroundings:
+        """Look around a table before the run's first chunk; see `preflight`."""
+        return await preflight(self._ledger, self._claimed, self._log, table, change, columns)
+
+    async def choose_walk(self, table: Table, facts: TableFacts, condition: Condition) -> Walk:
+        """The walk that visits the fewest rows for a condition; see `choose_walk`."""
+        claimed = self._claimed
+        return await choose_walk(self._database, table, facts, condition, claimed.started_at, claimed.progress.cursor)
+
+    async def quarantine_keys(self, walk: Walk, refused: Sequence[Refused[KeyValues]]) -> None:
+        """Put rows aside that `apply_span` found refused; count them as `quarantined`."""
+        await self.quarantine(await refused_rows(self._session, walk, refused))
+        self._claimed.progress.count(quarantined=len(refused))
+
+    async def move_rows(
+        self, table: Table, archive: Table, columns: Sequence[str], condition: ColumnElement[bool]
+    ) -> tuple[int, int]:
+        """Delete rows and insert each into another table in one statement; how many it did of either."""
+        found = await self.execute(self._database.dialect.move_rows(table, archive, columns, condition))
+        row = found.mappings().one()
+        return row["deleted"], row["archived"]
+
+    async def take_rows(
+        self,
+        table: Table,
+        selected: Sequence[ColumnElement[object]],
+        condition: ColumnElement[bool],
+        order: Sequence[ColumnElement[object]],
+    ) -> Sequence[Sequence[object]]:
+        """Delete rows and return something of each, sorted by the columns of `order`."""
+        return (await self.execute(self._database.dialect.take_rows(table, selected, condition, order))).all()
+
+    async def check_now(self) -> None:
+        """Have deferred constraints checked by each statement of the chunk: a refused row is found, not a COMMIT."""
+        await self.execute(self._database.dialect.check_now())
+
+    def advice_after_delete(self, table: Table) -> str:
+        """What a person may do for a table that has just lost many rows."""
+        return self._database.dialect.advice_after_delete(table)

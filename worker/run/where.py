@@ -10,7 +10,7 @@ from datetime import UTC, date, datetime, timedelta
 from typing import Final
 
 from pydantic import TypeAdapter, ValidationError
-from sqlalchemy import JSON, Column, ColumnElement, Date, DateTime, Table, and_, literal, not_, or_, true
+from sqlalchemy import JSON, BigInteger, Column, ColumnElement, Date, DateTime, Table, and_, literal, not_, or_, true
 from sqlalchemy.types import TypeEngine
 
 from worker.core.errors import UnboundedError, UnknownColumnError, WhereError
@@ -126,6 +126,9 @@ class _Maker:
             raise WhereError(f'{self._place(column)}: "{asked.operator}" with {given!r}: {why}') from None
         if isinstance(value, datetime):
             return self._literal_moment(column, value)
+        if type(value) is int:
+            # a model may say integer of a bigint; the wider one compares by the narrower one's index
+            return literal(value, BigInteger())
         return literal(value, column.type)
 
     def _moment(self, column: Column[object], asked: Compare) -> ColumnElement[object]:

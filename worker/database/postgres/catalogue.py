@@ -58,6 +58,7 @@ SELECT attribute.attname AS name,
             WHEN attribute.attgenerated = ''
             THEN coalesce(pg_get_expr(def.adbin, def.adrelid), layers.type_default) END AS "default",
        attribute.attgenerated <> '' OR attribute.attidentity = 'a' AS generated,
+       attribute.attidentity = 'a' AS identity,
        CASE WHEN base.typnamespace = CAST('pg_catalog' AS regnamespace) THEN CAST(base.typname AS text) END AS builtin,
        CAST(base.typcategory AS text) AS category,
        layers.typmod,
@@ -165,4 +166,5 @@ def _column_facts(row: RowMapping) -> ColumnFacts:
         array=array,
         driver_type=_driver_type(row["builtin"]),
         collation=row["collation"],
+        identity=row["identity"],
     )

@@ -7,14 +7,26 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from sqlalchemy.sql.base import Executable
 
 from worker.core.outcomes import Outcome, Status
+from worker.core.preflight import Change, Surroundings
 from worker.core.pressure import Indicator, Measure, Unread
 from worker.core.progress import Progress
 from worker.core.settings import Settings
 from worker.core.table_facts import TableFacts
 from worker.core.transfer_terms import BookTerms
+from worker.core.walk_choice import LeadingColumn
 from worker.database.claims import Claim, Claimed, Delivery, Fence
 from worker.database.classify import ErrorTable
-from worker.database.postgres import book_statements, books_guard, catalogue, column_types, fencing, pressure
+from worker.database.postgres import (
+    book_statements,
+    books_guard,
+    catalogue,
+    column_types,
+    fencing,
+    planner,
+    pressure,
+    removal,
+    surroundings,
+)
 from worker.database.postgres.errors import POSTGRES_ERRORS
 from worker.database.postgres.merge import PostgresMerge
 from worker.database.postgres.row_update import PostgresRowUpdate, PostgresWhereUpdate
@@ -147,3 +159,39 @@ class Postgres:
     async def missing_guards(self, connection: AsyncConnection) -> list[str]:
         """See `books_guard.missing_guards`."""
         return await books_guard.missing_guards(connection)
+
+    async def leading_columns(self, connection: AsyncConnection, table: Table) -> list[LeadingColumn]:
+        """What pg_index and pg_stats say."""
+        return await planner.leading_columns(connection, table)
+
+    async def estimate_rows(self, connection: AsyncConnection, table: Table, condition: ColumnElement[bool]) -> int:
+        """What EXPLAIN says."""
+        return await planner.estimate_rows(connection, table, condition)
+
+    async def surroundings(self, connection: AsyncConnection, table: Table, change: Change) -> Surroundings:
+        """What pg_catalog says of a table's foreign keys, triggers, rules and privileges."""
+        return await surroundings.read_surroundings(connection, table, change)
+
+    def move_rows(
+        self, table: Table, archive: Table, columns: Sequence[str], condition: ColumnElement[bool]
+    ) -> Executable:
+        """See `removal.move_rows`."""
+        return removal.move_rows(table, archive, columns, condition)
+
+    def take_rows(
+        self,
+        table: Table,
+        selected: Sequence[ColumnElement[object]],
+        condition: ColumnElement[bool],
+        order: Sequence[ColumnElement[object]],
+    ) -> Executable:
+        """See `removal.take_rows`."""
+        return removal.take_rows(table, selected, condition, order)
+
+    def check_now(self) -> Executable:
+        """SET CONSTRAINTS holds for the transaction alone."""
+        return removal.CHECK_NOW
+
+    def advice_after_delete(self, table: Table) -> str:
+        """Of what autovacuum will do in its own time."""
+        return removal.advice(table)
