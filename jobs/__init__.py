@@ -2,8 +2,16 @@
 
 from jobs.batch_update import batch_update
 from jobs.bulk_upsert import bulk_upsert
+from jobs.chunked_delete import chunked_delete
 from jobs.cleanup import cleanup
 from jobs.export_rows import export_rows
 from jobs.transfer_funds import transfer_funds
 
-__all__ = ["batch_update", "bulk_upsert", "cleanup", "export_rows", "transfer_funds"]
+__all__ = [
+    "batch_update",
+    "bulk_upsert",
+    "chunked_delete",
+    "cleanup",
+    "export_rows",
+    "transfer_funds",
+]

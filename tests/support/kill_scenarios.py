@@ -8,7 +8,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from tests.support import bank
 from tests.support.killed_runs import KillScenario
-from worker.database.tables import RUNS
+from worker.database.tables import QUARANTINE, RUNS
 from worker.database.transfer_tables import BOOKS
 
 ITEMS = 600
@@ -106,6 +106,17 @@ async def make_transfers(connection: AsyncConnection, folder: Path) -> None:
     bank.write_rows(folder / "transfers.csv", [*rows, *again, *(row | {"amount": "1e1"} for row in rows[:10])])
 
 
+async def make_visited_items(connection: AsyncConnection, _: Path) -> None:
+    """Items, a table of their shape to keep them, and visits that do not let some of them go."""
+    for statement in (
+        f"INSERT INTO item (sku, name, quantity, price) SELECT 'S' || n, 'i', n, 1 FROM generate_series(1, {ITEMS}) n",
+        "CREATE TABLE kept_item (LIKE item INCLUDING ALL)",
+        "CREATE TABLE visit (sku varchar PRIMARY KEY REFERENCES item)",
+        "INSERT INTO visit SELECT sku FROM item WHERE quantity % 50 = 7",
+    ):
+        await connection.execute(text(statement))
+
+
 def of_tallies(job: str) -> KillScenario:
     """A run of a job that adds one to every tally."""
     return KillScenario(name=job, job=job, prepare=make_tallies, params=lambda _: {})
@@ -132,6 +143,25 @@ SCENARIOS = (
         job="batch_update",
         prepare=make_stock,
         params=lambda folder: {"table": "item", "source": {"uri": (folder / "stock.csv").as_uri()}},
+    ),
+    KillScenario(
+        name="chunked_delete",
+        job="chunked_delete",
+        prepare=make_visited_items,
+        params=lambda _: {"table": "item", "where": {"quantity": {"le": 450}}, "archive": "kept_item"},
+        environment={"WORKER_REFLECT": "kept_item"},
+        audit=(QUARANTINE.name,),
+        left_out={QUARANTINE.name: frozenset({"id", "created_at"})},
+    ),
+    KillScenario(
+        name="chunked_delete_to_a_file",
+        job="chunked_delete",
+        prepare=make_tallies,
+        params=lambda folder: {
+            "table": "tally",
+            "where": {"id": {"gt": 50}},
+            "archive": (folder / "out" / "old.ndjson.gz").as_uri(),
+        },
     ),
     KillScenario(
         name="cleanup",

@@ -81,6 +81,13 @@ CASES = (
         many=200_000,
         environment=bank.ENVIRONMENT,
     ),
+    MemoryCase(
+        name="chunked_delete",
+        job="chunked_delete",
+        prepare=make_tallies,
+        params=lambda folder: {"table": "tally", "archive": (folder / "out" / "old.csv.gz").as_uri()},
+        options={"all": True},
+    ),
     # row by row through the ORM, as a user's own job may: ten times slower than a shipped one
     MemoryCase(name="add_one", job="add_one", prepare=make_tallies, params=lambda _: {}, few=20_000, many=200_000),
 )
