@@ -254,8 +254,8 @@ async def test_what_is_exported_can_be_upserted(
     async with database.engine.connect() as connection:
         assert (await connection.execute(text("SELECT reason FROM heavylift_quarantine"))).all() == []
         for column in [kind.split()[0] for kind in KINDS]:
-            statement = f"SELECT a.{column}::text, b.{column}::text FROM before a FULL JOIN kinds b USING (id)"
-            pairs = (await connection.execute(text(statement))).all()
+            both = f"SELECT a.{column}::text, b.{column}::text FROM before a FULL JOIN kinds b USING (id)"
+            pairs = (await connection.execute(text(both))).all()
             assert [pair for pair in pairs if pair[0] != pair[1]] == [], column
     assert isinstance(outcome, Succeeded)
     assert isinstance(outcome.result, dict)

@@ -13,7 +13,7 @@ CANCELLED_EVERY = 40
 
 
 def flight_line(number: int) -> str:
-    """One flight as the package writes it; numbers begin at 1, and `SNA` is where it goes."""
+    """One flight as the package writes it; numbers begin at 1, and it goes to `SNA`, each third one to `ORD`."""
     month, day, hour = 1 + number % 12, 1 + number % 28, 5 + number % 12
     moment = f"2013-{month:02}-{day:02}T{hour + 5:02}:00:00Z"
     flown = ("NA", "NA", "NA", "NA", "NA", "NA")
@@ -23,7 +23,7 @@ def flight_line(number: int) -> str:
     dep_time, dep_delay, arr_time, arr_delay, tailnum, air_time = flown
     return (
         f"2013,{month},{day},{dep_time},{hour}05,{dep_delay},{arr_time},{hour + 2}23,{arr_delay},UA,{number},{tailnum},"
-        f"EWR,SNA,{air_time},2434,{hour},5,{moment}"
+        f"EWR,{'SNA' if number % 3 else 'ORD'},{air_time},2434,{hour},5,{moment}"
     )
 
 

@@ -14,7 +14,8 @@ from worker.cli.progress import follow_with_bar
 from worker.cli.servers import EMBEDDED, connect, migrate_ledger, use_servers
 from worker.core.settings import Settings
 from worker.demo.flights import find_flights
-from worker.demo.run import Stage, demo_settings, run_demo
+from worker.demo.run import run_demo
+from worker.demo.stage import Stage, demo_settings
 from worker.main import load_declared
 
 FOLDER = EMBEDDED / "demo"

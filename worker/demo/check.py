@@ -5,6 +5,7 @@ alone, and the table is asked with aggregates.
 """
 
 import csv
+import gzip
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -20,7 +21,7 @@ from worker.core.outcomes import Status
 from worker.database.records import RunRecord
 from worker.database.tables import QUARANTINE
 from worker.demo.flights import COLUMNS
-from worker.demo.models import Flight
+from worker.demo.models import Flight, FlightColumns
 
 _TEXT: Final = frozenset({"carrier", "tailnum", "origin", "dest"})
 _OPTIONAL: Final = frozenset({"dep_time", "dep_delay", "arr_time", "arr_delay", "tailnum", "air_time"})
@@ -47,19 +48,6 @@ class Totals:
     distance: int = 0
     aircraft: int = 0
     hours: int = 0
-
-
-TOTALS: Final = select(
-    func.count(),
-    func.count(col(Flight.dep_delay)),
-    func.sum(Flight.dep_delay),
-    func.sum(Flight.arr_delay),
-    func.sum(Flight.air_time),
-    func.sum(Flight.distance),
-    func.count(col(Flight.tailnum).distinct()),
-    func.count(col(Flight.time_hour).distinct()),
-).select_from(Flight)
-"""The plain statement that the table is asked with."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,7 +98,7 @@ def read_file(path: Path, earlier: Path | None = None) -> FileFacts:
     """
     records, changed, malformed, totals = 0, 0, [], Totals()
     aircraft, hours = set(), set()
-    before = iter(()) if earlier is None else (row for _, row in _rows(earlier) if row is not None)
+    before = iter(()) if earlier is None else flights_in(earlier)
     for line, row in _rows(path):
         records += 1
         if row is None:
@@ -124,9 +112,15 @@ def read_file(path: Path, earlier: Path | None = None) -> FileFacts:
     return FileFacts(records, tuple(malformed), changed, totals)
 
 
+def flights_in(path: Path) -> Iterator[list[str]]:
+    """The cells of each flight in a CSV file, plain or packed by gzip."""
+    return (row for _, row in _rows(path) if row is not None)
+
+
 def _rows(path: Path) -> Iterator[tuple[int, list[str] | None]]:
     """The line number of each record with its cells, or None where it is no flight."""
-    with path.open(encoding="utf-8", errors="surrogateescape", newline="") as file:
+    opened = gzip.open if path.suffix == ".gz" else open
+    with opened(path, "rt", encoding="utf-8", errors="surrogateescape", newline="") as file:
         reader = csv.reader(file)
         next(reader)
         for row in reader:
@@ -156,10 +150,20 @@ def _add(totals: Totals, row: Sequence[str]) -> None:
     totals.distance += int(row[_DISTANCE])
 
 
-async def read_table(connection: AsyncConnection) -> Totals:
-    """Ask the table what its flights add up to."""
+async def read_table(connection: AsyncConnection, table: type[FlightColumns] = Flight) -> Totals:
+    """Ask a table of flights what they add up to, by one plain statement."""
+    totals = select(
+        func.count(),
+        func.count(col(table.dep_delay)),
+        func.sum(table.dep_delay),
+        func.sum(table.arr_delay),
+        func.sum(table.air_time),
+        func.sum(table.distance),
+        func.count(col(table.tailnum).distinct()),
+        func.count(col(table.time_hour).distinct()),
+    ).select_from(table)
     # the sum of no row is NULL
-    return Totals(*(value or 0 for value in (await connection.execute(TOTALS)).one()))
+    return Totals(*(value or 0 for value in (await connection.execute(totals)).one()))
 
 
 async def read_refused(connection: AsyncConnection, run_id: str) -> tuple[int, ...]:

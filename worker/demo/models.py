@@ -1,24 +1,22 @@
-"""The demonstration's only table: one row a flight that left New York City in 2013.
+"""The demonstration's tables: the flights that left New York City in 2013, their archive, and some accounts.
 
-Owns the model. A worker finds it by WORKER_MODELS=worker.demo.models, as it finds a user's own.
+Owns the models. A worker finds them by WORKER_MODELS=worker.demo.models, as it finds a user's own.
 """
 
 from datetime import datetime
+from decimal import Decimal
 
-from sqlmodel import Column, DateTime, Field, SQLModel
+from sqlmodel import BigInteger, Column, DateTime, Field, Numeric, SQLModel
 
-MARK = "Made by `heavylift demo`, which drops and makes it again each time."
-"""The table's comment: a table of that name without it is somebody else's, and stays."""
+MARK = "Made by `heavylift demo`, which may drop it and make it again each time."
+"""The tables' comment: a table of that name without it is somebody else's, and stays."""
 
 
-class Flight(SQLModel, table=True):
+class FlightColumns(SQLModel):
     """A flight. Times of day are written as hours and minutes (517 is 5:17), delays and air time in minutes.
 
     A cancelled flight has no departure; one that was diverted or cancelled has no arrival delay and no air time.
     """
-
-    __tablename__ = "demo_flights"
-    __table_args__ = {"comment": MARK}  # SQLAlchemy wants a plain dictionary here
 
     year: int = Field(primary_key=True)
     month: int = Field(primary_key=True)
@@ -38,4 +36,35 @@ class Flight(SQLModel, table=True):
     distance: int
     hour: int
     minute: int
-    time_hour: datetime = Field(sa_column=Column(DateTime(timezone=True), nullable=False))
+    time_hour: datetime = Field(sa_type=DateTime(timezone=True))
+
+
+class Flight(FlightColumns, table=True):
+    """A flight of the current list."""
+
+    __tablename__ = "demo_flights"
+    __table_args__ = {"comment": MARK}  # SQLAlchemy wants a plain dictionary here
+
+
+class ArchivedFlight(FlightColumns, table=True):
+    """A flight that was deleted from the list, as it was."""
+
+    __tablename__ = "demo_flights_archive"
+    __table_args__ = {"comment": MARK}
+
+
+class Account(SQLModel, table=True):
+    """An account, in dollars."""
+
+    __tablename__ = "demo_accounts"
+    __table_args__ = {"comment": MARK}
+
+    id: int = Field(primary_key=True, sa_type=BigInteger)
+    balance: Decimal = Field(sa_column=Column(Numeric(12, 2), nullable=False))
+
+
+FRESH: tuple[type[SQLModel], ...] = (Flight, ArchivedFlight)
+"""Those that each demonstration begins with empty."""
+
+KEPT: tuple[type[SQLModel], ...] = (Account,)
+"""Those that it adds to: the books keep every account that money was moved of."""

@@ -16,6 +16,7 @@ from worker.database.records import RunRecord
 from worker.demo.check import Fact
 from worker.demo.played import Played
 
+UPSERT: Final = "bulk_upsert"
 COUNTERS: Final = ("read", "inserted", "updated", "unchanged", "duplicates", "quarantined")
 
 
@@ -28,7 +29,10 @@ def print_report(console: Console, acts: Sequence[Played], log: Path) -> None:
             console.print(f"\n[bold]Rows that act {act.number} put into quarantine[/]", highlight=False)
             console.print(_refused(act))
     console.print("\n[bold]What the worker counted, and what plain SQL counts[/]")
-    console.print(_summary(acts))
+    console.print(_summary([act for act in acts if act.record.job == UPSERT]))
+    others = [act for act in acts if act.record.job != UPSERT]
+    if others:
+        console.print(_others(others))
     _print_verdict(console, acts, log)
 
 
@@ -60,6 +64,14 @@ def _summary(acts: Sequence[Played]) -> Table:
     for act in acts:
         counters = [_text(act.record.counters.get(name)) for name in COUNTERS]
         table.add_row(str(act.number), *counters, _rate(act.record), _text(act.table_rows))
+    return table
+
+
+def _others(acts: Sequence[Played]) -> Table:
+    table = _table("act", "job", "what it counted", "rows/s", right={"rows/s"})
+    for act in acts:
+        counted = ", ".join(f"{name} {_text(amount)}" for name, amount in act.record.counters.items())
+        table.add_row(str(act.number), act.record.job, counted, _rate(act.record))
     return table
 
 
@@ -96,4 +108,4 @@ def _rate(record: RunRecord) -> str:
     if record.started_at is None or record.finished_at is None:
         return ""
     seconds = (record.finished_at - record.started_at).total_seconds()
-    return f"{record.counters.get('read', 0) / seconds:,.0f}" if seconds else ""
+    return f"{record.done / seconds:,.0f}" if seconds else ""

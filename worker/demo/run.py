@@ -1,83 +1,28 @@
-"""The demonstration's acts, one after the other: enqueue, follow, check.
+"""The demonstration's acts, one after the other: set the stage, play, report.
 
 Owns the order of the show. An act is a function that enqueues a run and returns what came of it, so that another act is
 another function in `ACTS`.
 """
 
 import asyncio
-import sys
-from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
-from pathlib import Path
 from typing import Final
-from uuid import uuid4
 
-from rich.console import Console
-
-from worker.client import Client
 from worker.core.errors import HeavyliftError
-from worker.core.settings import Settings
-from worker.database.records import RunRecord
-from worker.demo.check import compare, read_file, read_refused, read_table
+from worker.demo.changes import fifth_act, fourth_act, third_act
 from worker.demo.flights import write_first, write_second
-from worker.demo.models import Flight
+from worker.demo.money import seventh_act, sixth_act
 from worker.demo.played import Played
 from worker.demo.report import print_report
-from worker.demo.table import make_table
+from worker.demo.stage import Stage
+from worker.demo.tables import make_tables
+from worker.demo.upserts import first_act, second_act
 from worker.demo.worker_process import WorkerProcess, start_worker
 
-WORKER: Final = (sys.executable, "-m", "worker.cli", "run")
-"""What starts the worker."""
+ACTS: Final = (first_act, second_act, third_act, fourth_act, fifth_act, sixth_act, seventh_act)
+"""The acts, in their order, each announced by its docstring.
 
-Follow = Callable[[Client, str, Console], Awaitable[RunRecord]]
-"""Waits for a run's end and shows how far it is."""
-
-
-@dataclass(frozen=True, slots=True)
-class Stage:
-    """What the acts play on.
-
-    Attributes:
-        client: connected, with the settings of `demo_settings`.
-        folder: an own one, for the files and the worker's log.
-        packed: the package's file, as `find_flights` returns it.
-        console: where everything is shown.
-        follow: how a run is followed.
-        command: what starts the worker.
-    """
-
-    client: Client
-    folder: Path
-    packed: Path
-    console: Console
-    follow: Follow
-    command: tuple[str, ...] = WORKER
-
-    @property
-    def first(self) -> Path:
-        """The file of the first act."""
-        return self.folder / "flights.csv"
-
-    @property
-    def second(self) -> Path:
-        """The file of the second act."""
-        return self.folder / "flights-later.csv"
-
-    @property
-    def log(self) -> Path:
-        """The file that holds what the worker says."""
-        return self.folder / "worker.log"
-
-
-def demo_settings(settings: Settings, folder: Path) -> Settings:
-    """The settings of a demonstration: its own table, files and queue, and otherwise what is configured.
-
-    The queue's name is new each time. So no other worker meets the runs, and this one none that a demonstration which
-    was broken off left behind.
-    """
-    queue = f"heavylift:demo:{uuid4().hex[:8]}"
-    own = {"models": (Flight.__module__,), "jobs": ("jobs",), "data_dirs": (folder,), "queue": queue}
-    return settings.model_copy(update=own)
+Each finds the tables as the one before left them; one that goes wrong is the last.
+"""
 
 
 async def run_demo(stage: Stage) -> bool:
@@ -94,7 +39,7 @@ async def run_demo(stage: Stage) -> bool:
     say(f"Unpacking the flights into {stage.folder}; a missing value, NA there, becomes an empty cell", highlight=False)
     flights = await asyncio.to_thread(write_first, stage.packed, stage.first)
     await asyncio.to_thread(write_second, stage.first, stage.second, flights)
-    await make_table(stage.client.database.engine)
+    await make_tables(stage.client.database.engine)
     say("Starting a worker process of its own")
     try:
         async with start_worker(stage.command, stage.client.settings, stage.log) as worker:
@@ -114,41 +59,3 @@ async def _play(stage: Stage, worker: WorkerProcess) -> list[Played]:
         if not played[-1].right:
             break
     return played
-
-
-async def first_act(stage: Stage, worker: WorkerProcess, number: int) -> Played:
-    """Every flight, into an empty table."""
-    return await _upsert(stage, worker, number, stage.first)
-
-
-async def second_act(stage: Stage, worker: WorkerProcess, number: int) -> Played:
-    """The same flights, every tenth departing a minute later, and malformed rows between them."""
-    return await _upsert(stage, worker, number, stage.second, earlier=stage.first)
-
-
-ACTS: Final = (first_act, second_act)
-"""The acts, in their order, each announced by its docstring.
-
-Each finds the table as the one before left it; one that goes wrong is the last.
-"""
-
-
-async def _upsert(
-    stage: Stage, worker: WorkerProcess, number: int, source: Path, earlier: Path | None = None
-) -> Played:
-    client = stage.client
-    async with client.database.engine.connect() as connection:
-        before = await read_table(connection)
-    run = await client.enqueue("bulk_upsert", _params(source))
-    record = await worker.while_alive(stage.follow(client, run.id, stage.console))
-    stage.console.print("Checking with plain SQL and plain Python", style="dim")
-    facts = await asyncio.to_thread(read_file, source, earlier)
-    async with client.database.engine.connect() as connection:
-        after = await read_table(connection)
-        lines = await read_refused(connection, run.id)
-    refused = await client.quarantine(run.id)
-    return Played(number, record, compare(record, facts, before, after, lines), refused, after.flights)
-
-
-def _params(source: Path) -> dict[str, object]:
-    return {"table": Flight.__tablename__, "source": {"uri": source.resolve().as_uri()}}

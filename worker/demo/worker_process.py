@@ -4,6 +4,7 @@ Owns that process, its environment and its log. Refuses to know what the worker 
 """
 
 import asyncio
+import json
 import os
 from collections.abc import AsyncIterator, Awaitable, Sequence
 from contextlib import asynccontextmanager
@@ -99,6 +100,9 @@ def _environment(settings: Settings) -> dict[str, str]:
         **{name: value.get_secret_value() for name, value in secrets.items() if value is not None},
         "WORKER_MODELS": ",".join(settings.models),
         "WORKER_JOBS": ",".join(settings.jobs),
+        "WORKER_REFLECT": ",".join(settings.reflect),
+        "WORKER_ALLOW": json.dumps(settings.allow),
         "WORKER_DATA_DIRS": ",".join(map(str, settings.data_dirs)),
+        "WORKER_OUTPUT_DIRS": ",".join(map(str, settings.output_dirs)),
         "WORKER_QUEUE": settings.queue,
     }
