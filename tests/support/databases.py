@@ -47,7 +47,9 @@ async def _make_template(server_url: str, models: Sequence[type[SQLModel]]) -> N
     database = open_database(Settings(database_url=SecretStr(driver_url(server_url, TEMPLATE))), "template")
     await migrate(database)
     async with database.engine.begin() as connection:
-        await connection.run_sync(SQLModel.metadata.create_all, [model.__table__ for model in models])  # type: ignore[attr-defined]  # SQLModel sets it
+        # each by itself: create_all makes the enum types of all models that any test module has declared
+        for model in models:
+            await connection.run_sync(model.__table__.create)  # type: ignore[attr-defined]  # SQLModel sets it
     await database.dispose()
 
 
