@@ -4,12 +4,13 @@ Safe to run again at any point: each chunk's rows, counts and place in the walk 
 rows of one chunk at a time, in key order, and writes nothing for a row that would not change.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Final
 
 from pydantic import BaseModel, JsonValue
 from sqlalchemy import ColumnElement
 
+from jobs.batch_update_request import check_update
 from jobs.rows_from_source import OnInvalid, RowWork, write_rows
 from worker import (
     Batch,
@@ -19,19 +20,12 @@ from worker import (
     RefusedRow,
     RegisteredTable,
     RowValidator,
-    RunOptions,
-    Settings,
     Source,
     SourceSpec,
     Span,
     TableFacts,
-    Tables,
-    UnknownColumnError,
     UpdateCounts,
-    check_bounded,
     check_refused,
-    check_source,
-    check_where,
     job,
     open_source,
     parse_where,
@@ -44,13 +38,6 @@ from worker import (
 COUNTERS: Final = ("read", "updated", "unchanged", "missing", "duplicates", "quarantined")
 """What is counted; `read` is always the sum of the others."""
 
-_FORMS: Final = (
-    "batch_update takes either `set`, with `where` to say which rows are meant, for example "
-    '{"table": "orders", "where": {"status": {"eq": "held"}}, "set": {"status": "open"}}; or `source`, with `key` '
-    'unless the primary key tells its rows apart, for example {"table": "orders", "source": {"rows": [{"id": 1, '
-    '"status": "open"}]}}'
-)
-
 
 class RowCounts(BaseModel):
     """What became of the rows: `read` is the sum of the others."""
@@ -61,27 +48,6 @@ class RowCounts(BaseModel):
     missing: int
     duplicates: int
     quarantined: int
-
-
-def check_update(parameters: BaseModel, tables: Tables, settings: Settings, options: RunOptions) -> None:
-    """Refuse at once what is known to fail without asking the database.
-
-    Raises:
-        RequestError: neither form or both, an unknown table or column, an operation that is not allowed, a column of
-            the primary key to be set, a `where` that the table cannot answer or that is missing, too many inline rows.
-    """
-    given = dict(parameters)
-    _check_form(given)
-    target = tables.allowed(given["table"], "update")
-    source: SourceSpec | None = given["source"]
-    if source is not None:
-        check_source(source, tables, settings)
-        _check_columns(target, [*(given["key"] or ()), *sorted({name for row in source.rows or [] for name in row})])
-        return
-    condition = parse_where(given["where"])
-    check_where(condition, target.table)
-    check_bounded(condition, options, target.table)
-    _check_set(target, given["set"])
 
 
 @job(check=check_update)
@@ -122,32 +88,6 @@ async def batch_update(
         matching = where_clause(parse_where(where), target.table, facts, ctx.started_at)
         await _update_where(ctx, target, facts, matching, set or {}, on_invalid)
     return RowCounts.model_validate(ctx.progress.counters)
-
-
-def _check_form(given: Mapping[str, object]) -> None:
-    named = [name for name in ("where", "set", "source", "key") if given[name] is not None]
-    by_rows, by_where = {"source", "key"}, {"where", "set"}
-    if not (("set" in named and by_where.issuperset(named)) or ("source" in named and by_rows.issuperset(named))):
-        raise ParametersError(f"{_FORMS}. Given were: {', '.join(named) or 'neither'}")
-
-
-def _check_columns(target: RegisteredTable, names: Sequence[str]) -> None:
-    existing = [column.name for column in target.table.columns]
-    for name in names:
-        if name not in existing:
-            raise UnknownColumnError(target.name, name, existing)
-
-
-def _check_set(target: RegisteredTable, given: Mapping[str, object]) -> None:
-    if not given:
-        raise ParametersError('`set` names no column. Give at least one, for example {"status": "open"}')
-    _check_columns(target, list(given))
-    for column in target.table.primary_key:
-        if column.name in given:
-            raise ParametersError(
-                f"`set` names column {column.name!r}, which is part of the primary key of table {target.name!r}: many "
-                "rows cannot be given one value of it. Leave it out"
-            )
 
 
 def _by_rows(

@@ -12,7 +12,7 @@ from sqlalchemy import insert, text
 from tests.conftest import MODELS, MakeRunner
 from tests.support.file_runs import left_in
 from tests.support.shop_models import Item
-from worker import REGISTRY, RequestError
+from worker import RequestError
 from worker.core.errors import NotAllowedError, OutputError, UnknownColumnError, UnknownTableError, WhereError
 from worker.core.events import ChunkCommitted, Event
 from worker.core.options import RunOptions
@@ -22,6 +22,7 @@ from worker.database.claims import Delivery
 from worker.database.engine import Database
 from worker.database.reflect import complete_tables
 from worker.declare.tables import find_tables
+from worker.main import load_declared
 from worker.run.runner import Runner
 
 ITEM = Item.__table__  # type: ignore[attr-defined]  # SQLModel sets it
@@ -85,6 +86,26 @@ async def test_a_where_chooses_rows_and_the_name_tells_the_packing(make_runner: 
     rows = [orjson.loads(line) for line in gzip.decompress(packed).splitlines()]
     assert [(row["sku"], row["price"], row["note"]) for row in rows] == [("S03", "0.50", ""), ("S30", "0.50", None)]
     assert outcome == Succeeded({"rows": 2, "bytes": len(packed)})
+
+
+async def test_a_document_is_written_to_its_last_digit(
+    make_runner: MakeRunner, database: Database, settings: Settings, out: Path
+) -> None:
+    """No parser of JSON stands between the database and the file."""
+    async with database.engine.begin() as connection:
+        await connection.execute(text("CREATE TABLE papers (id int PRIMARY KEY, doc jsonb, plain json)"))
+        document = '\n{"a": 1.00000000000000000001,\n "a": 12345678901234567890123}'
+        insertion = text(
+            "INSERT INTO papers VALUES (1, CAST(CAST(:doc AS text) AS jsonb), CAST(CAST(:doc AS text) AS json))"
+        )
+        await connection.execute(insertion, {"doc": document})
+    changed = settings.model_copy(update={"reflect": ("papers",)})
+    runner = replace(make_runner(), tables=await complete_tables(database, find_tables((MODELS,), {}), changed))
+    assert isinstance(await export(runner, table="papers", uri="x.ndjson"), Succeeded)
+    assert (out / "x.ndjson").read_text() == (
+        '{"id":1,"doc":{"a": 12345678901234567890123},'
+        '"plain": {"a": 1.00000000000000000001,  "a": 12345678901234567890123}}\n'
+    )
 
 
 async def test_an_empty_table_makes_a_file_with_a_header(make_runner: MakeRunner, out: Path) -> None:
@@ -173,23 +194,39 @@ async def test_a_file_outside_the_folders_is_refused(make_runner: MakeRunner, tm
     assert left_in(tmp_path) == []
 
 
-@pytest.mark.usefixtures("items")
-async def test_a_column_gained_meanwhile_is_not_in_the_file(
-    make_runner: MakeRunner, database: Database, settings: Settings, out: Path
-) -> None:
-    """A file has the columns that it was begun with from its first row to its last."""
+async def export_in_two_attempts(
+    make_runner: MakeRunner, database: Database, settings: Settings, between: str
+) -> Outcome:
+    """Export a reflected table of 15 rows, which is altered after the first chunk."""
     changed = settings.model_copy(update={"reflect": ("part",)})
     async with database.engine.begin() as connection:
-        await connection.execute(text("CREATE TABLE part (id int PRIMARY KEY)"))
+        await connection.execute(text("CREATE TABLE part (id int PRIMARY KEY, name text DEFAULT 'x')"))
         await connection.execute(text("INSERT INTO part SELECT generate_series(1, 15)"))
     tables = await complete_tables(database, find_tables((MODELS,), {}), changed)
     first = stopping_after(replace(make_runner(), tables=tables), 1)
     assert isinstance(await export(first, table="part", uri="x.csv"), Interrupted)
     async with database.engine.begin() as connection:
-        await connection.execute(text("ALTER TABLE part ADD name text DEFAULT 'new'"))
+        await connection.execute(text(between))
     tables = await complete_tables(database, find_tables((MODELS,), {}), changed)
-    assert isinstance(await export(replace(make_runner(), tables=tables), table="part", uri="x.csv"), Succeeded)
-    assert (out / "x.csv").read_text() == "id\n" + "".join(f"{n}\n" for n in range(1, 16))
+    return await export(replace(make_runner(), tables=tables), table="part", uri="x.csv")
+
+
+async def test_a_column_gained_meanwhile_is_not_in_the_file(
+    make_runner: MakeRunner, database: Database, settings: Settings, out: Path
+) -> None:
+    """A file has the columns that it was begun with from its first row to its last."""
+    gained = "ALTER TABLE part ADD colour text DEFAULT 'new'"
+    assert isinstance(await export_in_two_attempts(make_runner, database, settings, gained), Succeeded)
+    assert (out / "x.csv").read_text() == "id,name\n" + "".join(f"{n},x\n" for n in range(1, 16))
+
+
+async def test_a_column_lost_meanwhile_fails_the_run(
+    make_runner: MakeRunner, database: Database, settings: Settings
+) -> None:
+    """A file whose later rows would lack it is not made."""
+    outcome = await export_in_two_attempts(make_runner, database, settings, "ALTER TABLE part DROP name")
+    assert isinstance(outcome, Failed)
+    assert "Table 'part' has no column 'name'" in outcome.error.message
 
 
 KINDS: Mapping[str, tuple[str, ...]] = {
@@ -254,9 +291,10 @@ async def test_what_is_exported_can_be_upserted(
     async with database.engine.connect() as connection:
         assert (await connection.execute(text("SELECT reason FROM heavylift_quarantine"))).all() == []
         for column in [kind.split()[0] for kind in KINDS]:
-            both = f"SELECT a.{column}::text, b.{column}::text FROM before a FULL JOIN kinds b USING (id)"
-            pairs = (await connection.execute(text(both))).all()
-            assert [pair for pair in pairs if pair[0] != pair[1]] == [], column
+            pairs = await connection.execute(
+                text(f"SELECT a.{column}::text, b.{column}::text FROM before a FULL JOIN kinds b USING (id)")
+            )
+            assert [tuple(pair) for pair in pairs if pair[0] != pair[1]] == [], column
     assert isinstance(outcome, Succeeded)
     assert isinstance(outcome.result, dict)
     assert outcome.result["inserted"] == most + 1
@@ -278,7 +316,7 @@ def test_what_cannot_be_done_is_refused_when_it_is_enqueued(
     settings: Settings, params: dict[str, object], error: type[Exception], said: str
 ) -> None:
     """One clear line, before anything is queued."""
-    spec, tables = REGISTRY.get("export_rows"), find_tables((MODELS,), {})
+    spec, tables = load_declared(settings).registry.get("export_rows"), find_tables((MODELS,), {})
     assert spec.check is not None
     with pytest.raises(error, match=said):
         spec.check(spec.validate({"table": "item", "uri": "x.csv", **params}), tables, settings, RunOptions())
@@ -286,7 +324,7 @@ def test_what_cannot_be_done_is_refused_when_it_is_enqueued(
 
 def test_reading_must_be_allowed(settings: Settings) -> None:
     """WORKER_ALLOW may leave a table to other operations."""
-    spec = REGISTRY.get("export_rows")
+    spec = load_declared(settings).registry.get("export_rows")
     assert spec.check is not None
     parameters = spec.validate({"table": "item", "uri": "x.csv"})
     with pytest.raises(NotAllowedError, match="does not allow 'read'"):

@@ -1,7 +1,8 @@
 """Columns of a table as they go into a file: which hold documents, and which the database writes itself.
 
-Owns what is asked of the database for a column. A type that SQLAlchemy has no Python type for (a range, an address, a
-search vector) is asked for as text: the database's own form is the one that it reads back.
+Owns what is asked of the database for a column. Documents are asked for as text, for a parser would round their
+numbers, and so is what Python has no type for (a range, an address, a search vector): the database's own form is the
+one that it reads back.
 """
 
 from collections.abc import Iterable
@@ -18,7 +19,7 @@ def documents(columns: Iterable[Column[object]]) -> frozenset[str]:
 
 def written(column: Column[object]) -> ColumnElement[object]:
     """What to select for a column, so that its values have a form in a file."""
-    if _is_document(column) or implied_type(column.type) is not object:
+    if not _is_document(column) and implied_type(column.type) is not object:
         return column
     # whoever selects it takes what comes, text here
     return cast(column, Text()).label(column.name)  # type: ignore[return-value]

@@ -39,7 +39,7 @@ def open_output(
         started_at: when the run first started, the same on every attempt: a later run may have the same id.
         fence: of this claim; each claim's is above those before it.
         columns: what a new file carries. One that was begun keeps its own: see `SegmentedOutput.columns`.
-        documents: those of the columns that hold JSON documents.
+        documents: those of the columns that hold JSON documents, which are given as JSON text.
         cursor: as `SegmentedOutput.cursor` returned it for the last committed chunk; None starts the file.
 
     Raises:

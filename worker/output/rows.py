@@ -13,7 +13,7 @@ from typing import Final
 import orjson
 
 from worker.output.spec import FileKind
-from worker.output.values import document_texts, forms, json_text
+from worker.output.values import forms, json_text, one_line
 
 _BOOLEANS: Final = {True: "true", False: "false"}
 _NUMBERS: Final = frozenset({int, float})
@@ -29,7 +29,8 @@ class RowWriter:
     Args:
         columns: the names, in the order of a row's values.
         kind: the file's.
-        documents: the columns that hold JSON documents: of such a column a text is written as a JSON string.
+        documents: the columns that hold JSON documents, whose values are JSON text as the database writes it: parsing
+            them would round their numbers. In NDJSON they are no text but a part of their row's object.
 
     Attributes:
         head: what stands before the first row: the header of a CSV, nothing in NDJSON.
@@ -65,7 +66,7 @@ class RowWriter:
 
     def _cells(self, name: str, values: Sequence[object]) -> Sequence[str]:
         if name in self._documents:
-            return self._quoted(document_texts(name, values))
+            return self._quoted(_documents(name, values))
         written = forms(name, values)
         if _NUMBERS.issuperset(map(type, written)):
             return list(map(repr, written))
@@ -94,8 +95,14 @@ class RowWriter:
 
     def _members(self, name: str, values: Sequence[object]) -> Sequence[object]:
         if name in self._documents:
-            return [None if text is None else orjson.Fragment(text) for text in document_texts(name, values)]
+            return [None if text is None else orjson.Fragment(text) for text in _documents(name, values)]
         return forms(name, values)
+
+
+def _documents(name: str, values: Sequence[object]) -> list[str | None]:
+    if not all(value is None or isinstance(value, str) for value in values):
+        raise TypeError(f"column {name!r} holds documents, whose values are given as JSON text")
+    return [one_line(value) if isinstance(value, str) else None for value in values]
 
 
 def _text(value: object) -> str | None:

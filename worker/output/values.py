@@ -7,7 +7,6 @@ an exact form, rather than write one that only looks like it.
 """
 
 import datetime as dt
-import json
 from collections.abc import Callable, Mapping, Sequence
 from decimal import Decimal
 from enum import Enum
@@ -48,30 +47,19 @@ def forms(column: str, values: Sequence[object]) -> Sequence[object]:
         return [_form(value) for value in values]
     except _NoFormError as error:
         raise OutputError(
-            f"Column {column!r} holds a value of type {error}, which has no exact form in a file. Leave the column "
-            "out, or let the database write it: cast it to text"
+            f"Column {column!r} holds a value of type {error}, which has no exact form in a file. A job of your own "
+            "can turn it into text first"
         ) from error
 
 
-def document_texts(column: str, values: Sequence[object]) -> list[str | None]:
-    """One column's JSON documents, as parsed, in JSON text without spaces; None stays None.
-
-    Raises:
-        OutputError: a value is no JSON document.
-    """
-    try:
-        return [None if value is None else json_text(value) for value in values]
-    except (TypeError, ValueError, RecursionError) as error:
-        raise OutputError(f"Column {column!r} holds a document that cannot be written as JSON: {error}") from error
-
-
 def json_text(value: object) -> str:
-    """JSON text without spaces."""
-    try:
-        return orjson.dumps(value).decode()
-    except orjson.JSONEncodeError:
-        # The fast writer refuses what is nested deeper than 254 levels, which the fast reader does not.
-        return json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+    """JSON text, without spaces, of what `forms` returns."""
+    return orjson.dumps(value).decode()
+
+
+def one_line(document: str) -> str:
+    """JSON text as the database has it, in one line: inside of JSON's strings no line break can stand as it is."""
+    return document.replace("\r", " ").replace("\n", " ")
 
 
 class _NoFormError(Exception):

@@ -90,6 +90,8 @@ class RunFile:
     async def write(self, span: Span, rows: Sequence[Sequence[object]]) -> None:
         """Write the rows of a span, to the disk, before its chunk commits; they count only if it does.
 
+        Not in a savepoint that may be rolled back: a row that is written counts with the chunk.
+
         Args:
             span: the walk's current one.
             rows: values of `selected`.
