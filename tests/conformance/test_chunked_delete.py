@@ -138,7 +138,9 @@ async def test_how_many_statements_a_chunk_takes(
         statements: list[str] = []
 
         def tell(statement: str, _: object, told: list[str] = statements) -> None:
-            told.append(statement)
+            # how often the governor looks at the server is a matter of time
+            if "pg_stat" not in statement:
+                told.append(statement)
 
         async with before_statements(runner, tell):
             result_of(await delete(runner, where=where))
