@@ -20,12 +20,12 @@ from worker.core.outcomes import Status
 from worker.database.records import RunRecord
 from worker.database.transfer_check import check_books
 from worker.database.transfer_tables import ENTRIES, TRANSFERS
+from worker.declare.tables import find_tables
 from worker.demo.check import Check
 from worker.demo.models import Account
 from worker.demo.played import Played
 from worker.demo.stage import Stage
 from worker.demo.worker_process import WorkerProcess
-from worker.main import load_declared
 
 ACCOUNTS: Final = 100
 TRANSFERS_SENT: Final = 10_000
@@ -150,7 +150,7 @@ async def _recorded(stage: Stage, *, applied: bool) -> int:
 
 
 async def _book_checks(stage: Stage, first: int, must: Expected) -> list[Check]:
-    tables = load_declared(stage.client.settings).tables
+    tables = find_tables(stage.client.settings.models, stage.client.settings.allow)
     async with stage.client.database.engine.connect() as connection:
         rows = await connection.execute(select(col(Account.id), col(Account.balance)).where(col(Account.id) >= first))
         balances = {row.id: row.balance for row in rows}
