@@ -174,10 +174,6 @@ class Dialect(Protocol):
         """A statement that deletes rows and returns something of each, in an order."""
         ...
 
-    def check_now(self) -> Executable:
-        """A statement by which constraints no longer wait for the end of the transaction."""
-        ...
-
     def advice_after_delete(self, table: Table) -> str:
         """What a person may do for a table that has just lost many rows, as the end of a sentence."""
         ...

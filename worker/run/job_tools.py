@@ -215,7 +215,7 @@ class JobTools:
 
     async def check_now(self) -> None:
         """Have deferred constraints checked by each statement of the chunk: a refused row is found, not a COMMIT."""
-        await self.execute(self._database.dialect.check_now())
+        await self._database.dialect.check_deferred(await self._session.connection())
 
     def advice_after_delete(self, table: Table) -> str:
         """What a person may do for a table that has just lost many rows."""

@@ -188,10 +188,6 @@ class Postgres:
         """See `removal.take_rows`."""
         return removal.take_rows(table, selected, condition, order)
 
-    def check_now(self) -> Executable:
-        """SET CONSTRAINTS holds for the transaction alone."""
-        return removal.CHECK_NOW
-
     def advice_after_delete(self, table: Table) -> str:
         """Of what autovacuum will do in its own time."""
         return removal.advice(table)

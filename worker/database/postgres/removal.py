@@ -5,11 +5,8 @@ last row, whatever other sessions do meanwhile. Refuses to lock (that was done b
 """
 
 from collections.abc import Sequence
-from typing import Final
 
-from sqlalchemy import ColumnElement, Executable, FromClause, Table, delete, func, insert, literal, select, text
-
-CHECK_NOW: Final = text("SET CONSTRAINTS ALL IMMEDIATE")
+from sqlalchemy import ColumnElement, Executable, FromClause, Table, delete, func, insert, literal, select
 
 
 def move_rows(table: Table, archive: Table, columns: Sequence[str], condition: ColumnElement[bool]) -> Executable:
