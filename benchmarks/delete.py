@@ -6,6 +6,10 @@ Starts a PostgreSQL of its own. Of a table with two indexes three rows in five a
 by one statement; by `DELETE ... WHERE id IN (SELECT id ... LIMIT 5000)` with a commit each, until none is left; by the
 job, whose whole run is timed, from its claim to its final commit. The ways alternate, each on a fresh table. Exits
 non-zero where the job is not so many times as fast as the loop as `GOAL` says.
+
+The loop reads the table from its beginning again for every few rows, the job reads it once: the ratio grows with the
+table. On one of 100,000 rows the loop is the faster one, for the job begins with chunks of 500 rows and locks each row
+in key order before it deletes it.
 """
 
 import argparse
