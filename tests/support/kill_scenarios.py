@@ -117,6 +117,52 @@ async def make_visited_items(connection: AsyncConnection, _: Path) -> None:
         await connection.execute(text(statement))
 
 
+async def make_staging(connection: AsyncConnection, _: Path) -> None:
+    """A table of items of which some exist, some do not fit, and some are refused by the database alone."""
+    await connection.execute(text("ALTER TABLE item ADD CHECK (quantity % 13 <> 5)"))
+    await connection.execute(
+        text("CREATE TABLE staging (n int PRIMARY KEY, sku text, name text, quantity int, price numeric)")
+    )
+    await connection.execute(
+        text(
+            "INSERT INTO staging"
+            " SELECT n, 'S' || n, 'item ' || n, n, CASE WHEN n % 17 = 0 THEN 0.125 ELSE 0.25 END"
+            " FROM generate_series(1, :most) AS n"
+        ),
+        {"most": ITEMS},
+    )
+    await connection.execute(
+        text(
+            "INSERT INTO item (sku, name, quantity, price)"
+            " SELECT sku, name, n % 2 * n, 0.25 FROM staging WHERE n % 3 = 0 AND n % 2 * n % 13 <> 5"
+        )
+    )
+
+
+async def make_refused(connection: AsyncConnection, _: Path) -> None:
+    """Rows that an earlier run put aside: most are sound by now, some are not, and some were replayed already."""
+    await connection.execute(text("ALTER TABLE item ADD CHECK (quantity % 13 <> 5)"))
+    await connection.execute(
+        text(
+            "INSERT INTO heavylift_runs (id, job, queue, params, options, status, enqueued_ms, enqueued_at)"
+            " VALUES ('earlier', 'bulk_upsert', 'arq:queue', '{}', '{}', 'succeeded', 1, now())"
+        )
+    )
+    await connection.execute(
+        text("INSERT INTO heavylift_progress (run_id, cursor) VALUES ('earlier', CAST(:cursor AS json))"),
+        {"cursor": '{"columns": ["sku", "name", "quantity", "price"], "empty_is_text": true, "row": 1}'},
+    )
+    await connection.execute(
+        text(
+            "INSERT INTO heavylift_quarantine (run_id, chunk, position, reason, payload, replayed_at)"
+            " SELECT 'earlier', 1, n, 'odd', json_build_object('sku', 'S' || n, 'name', NULL, 'quantity',"
+            " CASE WHEN n % 17 = 0 THEN 'many' ELSE n::text END, 'price', '0.25'),"
+            " CASE WHEN n % 7 = 0 THEN now() END FROM generate_series(1, :most) AS n"
+        ),
+        {"most": ITEMS},
+    )
+
+
 def of_tallies(job: str) -> KillScenario:
     """A run of a job that adds one to every tally."""
     return KillScenario(name=job, job=job, prepare=make_tallies, params=lambda _: {})
@@ -162,6 +208,23 @@ SCENARIOS = (
             "where": {"id": {"gt": 50}},
             "archive": (folder / "out" / "old.ndjson.gz").as_uri(),
         },
+    ),
+    KillScenario(
+        name="bulk_upsert_from_a_table",
+        job="bulk_upsert",
+        prepare=make_staging,
+        params=lambda _: {"table": "item", "source": {"table": "staging"}},
+        environment={"WORKER_REFLECT": "staging"},
+        audit=(QUARANTINE.name,),
+        left_out={QUARANTINE.name: frozenset({"id", "created_at"})},
+    ),
+    KillScenario(
+        name="bulk_upsert_of_refused_rows",
+        job="bulk_upsert",
+        prepare=make_refused,
+        params=lambda _: {"table": "item", "source": {"quarantine": "earlier"}},
+        audit=(QUARANTINE.name,),
+        left_out={QUARANTINE.name: frozenset({"id", "created_at", "replayed_at"})},
     ),
     KillScenario(
         name="cleanup",

@@ -25,6 +25,18 @@ async def make_file(_: AsyncConnection, folder: Path, rows: int) -> None:
     write_items(folder / "items.csv", rows)
 
 
+async def make_staging(connection: AsyncConnection, _: Path, rows: int) -> None:
+    """A staging table of items, one in a thousand of which the database refuses."""
+    await connection.execute(text("ALTER TABLE item ADD CHECK (quantity % 1000 <> 500)"))
+    await connection.execute(
+        text("CREATE TABLE staging (n int PRIMARY KEY, sku text, name text, quantity int, price numeric)")
+    )
+    await connection.execute(
+        text("INSERT INTO staging SELECT n, 'S' || n, 'item ' || n, n, 0.25 FROM generate_series(1, :rows) AS n"),
+        {"rows": rows},
+    )
+
+
 async def make_tallies(connection: AsyncConnection, _: Path, rows: int) -> None:
     """Tallies, all 0."""
     await connection.execute(
@@ -87,6 +99,13 @@ CASES = (
         prepare=make_tallies,
         params=lambda folder: {"table": "tally", "archive": (folder / "out" / "old.csv.gz").as_uri()},
         options={"all": True},
+    ),
+    MemoryCase(
+        name="bulk_upsert_from_a_table",
+        job="bulk_upsert",
+        prepare=make_staging,
+        params=lambda _: {"table": "item", "source": {"table": "staging"}},
+        environment={"WORKER_REFLECT": "staging"},
     ),
     # row by row through the ORM, as a user's own job may: ten times slower than a shipped one
     MemoryCase(name="add_one", job="add_one", prepare=make_tallies, params=lambda _: {}, few=20_000, many=200_000),
