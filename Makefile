@@ -7,6 +7,8 @@ SHELL := /bin/sh
 # The interpreter that .venv is made from; empty looks for one.
 PYTHON ?=
 PYTEST_ARGS ?=
+# The servers that tests of the database layer run on: `check` takes both.
+POSTGRES ?= 18
 # Each process has servers of its own; more than four would start more of them than they save time.
 PARALLEL ?= -n auto --maxprocesses 4 --dist worksteal
 BENCHMARKS ?= $(sort $(wildcard benchmarks/[a-z]*.py))
@@ -33,11 +35,12 @@ demo: $(EDITABLE) $(DEMO_DATA) ## upsert 336,776 real flights on embedded server
 	@$(BIN)/heavylift demo
 
 .PHONY: test
-test: $(EDITABLE) ## run every test: unit, integration, interruption, documentation (PYTEST_ARGS='-k name')
-	$(BIN)/python -m pytest $(PARALLEL) $(PYTEST_ARGS)
+test: $(EDITABLE) ## run every test, on the newest PostgreSQL (POSTGRES=18,older for each; PYTEST_ARGS='-k name')
+	HEAVYLIFT_POSTGRES=$(POSTGRES) $(BIN)/python -m pytest $(PARALLEL) $(PYTEST_ARGS)
 
 .PHONY: check
-check: lint types imports test endurance ## what CI runs: lint, types, import rules, tests, endurance
+check: POSTGRES = 18,older
+check: lint types imports test endurance ## what CI runs: lint, types, import rules, tests on each PostgreSQL, endurance
 
 .PHONY: lint
 lint: $(INSTALLED) ## ruff: rules and layout

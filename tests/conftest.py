@@ -17,7 +17,7 @@ from redis.asyncio import Redis
 from sqlmodel import SQLModel
 
 from tests.support import shop_models
-from tests.support.databases import QUICK, driver_url, fresh_database, make_template
+from tests.support.databases import QUICK, VERSIONS, driver_url, fresh_database, make_template
 from worker.core.clock import SystemClock
 from worker.core.settings import Settings
 from worker.database.engine import Database, open_database
@@ -37,6 +37,11 @@ SHOP: Sequence[type[SQLModel]] = [shop_models.Item, shop_models.Tally]
 JOBS = "jobs,tests.support.scripted_jobs"
 
 MakeRunner = Callable[..., Runner]
+
+
+def pytest_report_header() -> str:
+    """Which servers the tests of the database layer run on."""
+    return f"PostgreSQL: {' and '.join(VERSIONS)} (HEAVYLIFT_POSTGRES)"
 
 
 @dataclass(frozen=True, slots=True)

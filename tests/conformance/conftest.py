@@ -5,19 +5,16 @@ from collections.abc import AsyncIterator, Iterator
 import pytest
 
 from tests.conftest import SHOP, Servers
-from tests.support.databases import QUICK, fresh_database, make_template, older_bin_dir
+from tests.support.databases import QUICK, VERSIONS, fresh_database, make_template, older_bin_dir
 from worker.embedded import PostgresProcess
 
-SERVERS = ("postgresql-18", "postgresql-older")
-"""The wheel's newest, and the oldest that is there: 15 where it is installed."""
 
-
-@pytest.fixture(scope="session", params=SERVERS)
+@pytest.fixture(scope="session", params=VERSIONS)
 def server_url(
     request: pytest.FixtureRequest, servers: Servers, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[str]:
     """A server with a template of the shop, each kind started once a session."""
-    if request.param == "postgresql-18":
+    if request.param == "18":
         yield servers.postgres.url
         return
     folder = tmp_path_factory.mktemp("older") / "server"

@@ -17,7 +17,7 @@ from sqlalchemy.exc import DBAPIError
 from sqlmodel import SQLModel
 
 from tests.conftest import SHOP, MakeRunner
-from tests.support.databases import QUICK, fresh_database, older_bin_dir
+from tests.support.databases import QUICK, VERSIONS, fresh_database, older_bin_dir
 from tests.support.pgbouncer import PgBouncerProcess, pgbouncer_program
 from tests.support.pressure import session
 from tests.support.worker_process import worker_process
@@ -86,7 +86,7 @@ SCENARIOS = (
 )
 
 
-@pytest.fixture(scope="module", params=["18", "older"])
+@pytest.fixture(scope="module", params=VERSIONS)
 def postgres(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[PostgresProcess]:
     """A server that writes down which session each statement came from."""
     bin_dir = older_bin_dir() if request.param == "older" else postgres_bin_dir()

@@ -1,6 +1,7 @@
 """Databases of the tests' own: a migrated template on a server, and for each test a clone, made in milliseconds."""
 
 import asyncio
+import os
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from importlib.util import find_spec
@@ -17,6 +18,9 @@ from worker.database.engine import open_database
 from worker.database.migrate import migrate
 
 TEMPLATE = "heavylift_template"
+
+VERSIONS = tuple(os.environ.get("HEAVYLIFT_POSTGRES", "18,older").split(","))
+"""The servers that tests run on which must pass on each: `18`, the wheel's newest, and `older`, the oldest there is."""
 
 QUICK = {"fsync": "off", "synchronous_commit": "off", "full_page_writes": "off", "max_connections": "200"}
 """Settings of a server on which what a crash would lose is not tested: no fsync, so that a database is made quickly."""
