@@ -91,7 +91,7 @@ async def test_a_csv(make_runner: MakeRunner, out: Path) -> None:
     header, first, second = (out / "old.csv").read_text().splitlines()
     assert header == "id,kind,created_at,amount,data"
     assert first.startswith("1,new,")
-    assert second.endswith(',0.25,"{""n"":2,""nested"":[2,null]}"')
+    assert second.endswith(',0.25,"{""n"": 2, ""nested"": [2, null]}"')
 
 
 async def test_no_row_makes_an_empty_file(make_runner: MakeRunner, out: Path) -> None:
