@@ -7,21 +7,22 @@ import sys
 from collections import defaultdict
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import AsyncExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
 
 import pytest
 from sqlalchemy import make_url, text
 from sqlalchemy.exc import DBAPIError
-from sqlmodel import SQLModel
+from sqlmodel import SQLModel, select
 
 from tests.conftest import SHOP, MakeRunner
 from tests.support.databases import QUICK, VERSIONS, fresh_database, older_bin_dir
 from tests.support.pgbouncer import PgBouncerProcess, pgbouncer_program
 from tests.support.pressure import session
+from tests.support.shop_models import Tally
 from tests.support.worker_process import worker_process
-from worker import REGISTRY, open_client
+from worker import REGISTRY, JobContext, Registry, job, open_client
 from worker.core.outcomes import Succeeded
 from worker.core.pressure import Indicator, Unread
 from worker.core.settings import Settings
@@ -152,6 +153,26 @@ async def test_many_runs_over_few_server_connections(
     assert len(served) <= SERVER_CONNECTIONS
     # one run after the other would change hands as often as there are runs, on each connection
     assert sum(one != other for clients in served.values() for one, other in pairwise(clients)) > len(served) * RUNS
+    await every_server_connection_is_clean(shop)
+
+
+async def test_a_stream_has_two_server_connections(shop: Database, make_runner: MakeRunner) -> None:
+    """A run that streams holds one for its snapshot and writes on another; both are clean when it is over."""
+    registry = Registry()
+
+    @job(registry=registry)
+    async def read(ctx: JobContext) -> int:
+        async for chunk in ctx.stream(select(Tally), key=Tally.id):
+            for tally in chunk.rows:
+                tally.value += 1
+                await ctx.session.merge(tally)
+        return ctx.progress.done
+
+    runner = replace(make_runner("reader"), registry=registry)
+    assert await runner.run(Delivery("s", "read", {}, {}, "arq:queue", 1)) == Succeeded(TALLIES)
+    async with shop.engine.connect() as connection:
+        assert (await connection.execute(text("SELECT DISTINCT value FROM tally"))).scalars().all() == [1]
+        assert (await connection.execute(text("SHOW transaction_read_only"))).scalar() == "off"
     await every_server_connection_is_clean(shop)
 
 

@@ -185,6 +185,10 @@ class KeyNotUniqueError(RequestError):
     """The columns given as a key are not covered by a unique constraint, so rows could not be told apart."""
 
 
+class UnorderedKeyError(RequestError):
+    """A key cannot order the rows of a walk: several rows may share one, or some have NULL in it."""
+
+
 class WhereError(RequestError):
     """A `where` cannot be read, or asks something that its table cannot answer."""
 

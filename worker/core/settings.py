@@ -246,6 +246,14 @@ class Settings(BaseSettings):
         return int(self.lease_s * 1000 * 0.8)
 
     @property
+    def snapshot_idle_ms(self) -> int:
+        """How long a stream's snapshot may sit idle while a chunk is written: ten leases.
+
+        Long beside any chunk. Not endless, because what a stalled worker's snapshot sees cannot be vacuumed away.
+        """
+        return int(self.lease_s * 10_000)
+
+    @property
     def chunk_bounds(self) -> ChunkBounds:
         """The limits of a chunk's size."""
         start = max(self.chunk_min_rows, min(self.chunk_max_rows, self.chunk_start_rows))

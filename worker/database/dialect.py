@@ -3,10 +3,11 @@
 Owns the seam. Everything that one database does differently from another stands behind it.
 """
 
-from collections.abc import Mapping, Sequence
-from typing import Protocol
+from collections.abc import Callable, Collection, Mapping, Sequence
+from typing import Any, Protocol
 
-from sqlalchemy import ColumnElement, Connection, FromClause, Table
+from sqlalchemy import Column, ColumnElement, Connection, FromClause, Select, Table
+from sqlalchemy import Dialect as SqlDialect
 from sqlalchemy.ext.asyncio import AsyncConnection
 from sqlalchemy.sql.base import Executable
 
@@ -16,13 +17,16 @@ from worker.core.preflight import Change, Surroundings
 from worker.core.pressure import Indicator, Measure, Unread
 from worker.core.progress import Progress
 from worker.core.settings import Settings
-from worker.core.table_facts import TableFacts
+from worker.core.table_facts import ColumnFacts, TableFacts
 from worker.core.transfer_terms import BookTerms
 from worker.core.update_counts import UpdateCounts
 from worker.core.walk_choice import LeadingColumn
 from worker.database.book_statements import BookStatements
 from worker.database.claims import Claim, Claimed, Delivery, Fence
 from worker.database.classify import ErrorTable
+
+Encoder = Callable[[Sequence[object]], Sequence[object]]
+"""Turns values of one column's Python type into the driver's."""
 
 
 class Merge(Protocol):
@@ -78,6 +82,19 @@ class Dialect(Protocol):
         """Execution options of a connection whose transactions only read."""
         ...
 
+    @property
+    def snapshot_options(self) -> dict[str, object]:
+        """Execution options of a connection whose transaction only reads, and sees one moment of the database."""
+        ...
+
+    def set_snapshot_limits(self, connection: Connection, settings: Settings) -> None:
+        """Set the timeouts of a transaction that is read from over many chunks, first thing in it."""
+        ...
+
+    async def avoid_long_sort(self, connection: AsyncConnection, statement: "Select[*tuple[Any, ...]]") -> None:
+        """See that an ordered statement gives its first rows soon, however many it has; for the transaction."""
+        ...
+
     async def lock_migrations(self, connection: AsyncConnection) -> None:
         """Hold every other migration of this database off until the transaction ends."""
         ...
@@ -114,6 +131,20 @@ class Dialect(Protocol):
 
     async def table_facts(self, connection: AsyncConnection, table: Table) -> TableFacts:
         """The table as the database declares it."""
+        ...
+
+    async def may_be_unique(self, connection: AsyncConnection, table: Table, columns: Collection[str]) -> bool:
+        """Whether some of the columns may tell rows apart: something unique lies within them, or nobody can say."""
+        ...
+
+    def differs(
+        self, current: ColumnElement[Any], incoming: ColumnElement[Any], facts: ColumnFacts
+    ) -> ColumnElement[bool]:
+        """Whether storing a value would change a column, even where the column's equality overlooks it."""
+        ...
+
+    def encoder(self, column: Column[object], facts: ColumnFacts, dialect: SqlDialect) -> Encoder:
+        """How values of a column's Python type travel to the driver, as `worker.declare.exact_types` binds them."""
         ...
 
     def merge(

@@ -7,9 +7,10 @@ no longer commit together.
 """
 
 from collections.abc import Sequence
-from typing import NoReturn, TypeVarTuple
+from typing import Any, NoReturn, TypeVarTuple
 
 from sqlalchemy import Connection, Row, Select, event
+from sqlalchemy.ext.asyncio import AsyncSession as PlainSession
 from sqlalchemy.orm import Session, SessionTransaction
 from sqlmodel.ext.asyncio.session import AsyncSession
 
@@ -43,6 +44,10 @@ class RunSession(AsyncSession):
             "ctx.session is in a transaction already. For a part that may fail alone use a savepoint: "
             "`async with ctx.session.begin_nested(): ...`"
         )
+
+    async def rows(self, statement: "Select[*tuple[Any, ...]]") -> Sequence[Row[*tuple[Any, ...]]]:
+        """The rows of a query, each with all its columns, however SQLModel would unpack it."""
+        return (await PlainSession.execute(self, statement)).all()
 
     async def end_transaction(self) -> None:
         """Commit. The runner's, after it moved the run on in the same transaction."""

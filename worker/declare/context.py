@@ -6,10 +6,9 @@ Owns the surface that users' jobs see. Refuses to implement it: the run layer ha
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Generic, Protocol, TypeVar, TypeVarTuple
+from typing import Any, Generic, Protocol, TypeVar, TypeVarTuple, overload
 
 from sqlalchemy import ColumnElement, CursorResult, Row, Select, Table
-from sqlalchemy.orm import InstrumentedAttribute
 from sqlalchemy.sql.base import Executable
 from sqlmodel import SQLModel
 from sqlmodel.ext.asyncio.session import AsyncSession
@@ -37,7 +36,6 @@ from worker.declare.walk import KeyValues, Span, Walk
 T = TypeVar("T")
 R = TypeVar("R")
 Columns = TypeVarTuple("Columns")
-Key = InstrumentedAttribute[object] | tuple[InstrumentedAttribute[object], ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,8 +63,12 @@ class ChunkDriver(Protocol):
         """Remember that the run reads or writes a table."""
         ...
 
-    def chunks(self, statement: SelectOfScalar[T], key: Key, *, lock: bool) -> AsyncIterator[Chunk[T]]:
+    def chunks(self, statement: "Select[*tuple[Any, ...]]", key: object, *, lock: bool) -> AsyncIterator[Chunk[Any]]:
         """Walk a query by key, one transaction a chunk."""
+        ...
+
+    def stream(self, statement: "Select[*tuple[Any, ...]]", key: object) -> AsyncIterator[Chunk[Any]]:
+        """Walk a query by key on a snapshot of its own, one writing transaction a chunk."""
         ...
 
     def spans(self, walk: Walk, matching: ColumnElement[bool]) -> AsyncIterator[Span]:
@@ -329,13 +331,51 @@ class JobContext:
 
         Args:
             statement: a select of one model; no ORDER BY, LIMIT or OFFSET of its own.
-            key: a column of the model, or a tuple of them, that is unique and NOT NULL; `Order.id`.
+            key: a column of the model, or a tuple of them, that is unique and NOT NULL; `Order.id`. Of any type that
+                has an order: its values are compared as the column compares them, and kept in the cursor exactly.
             lock: whether the rows are locked (FOR NO KEY UPDATE where the database has it) while the chunk runs.
 
         Yields:
             Chunks, until no row is left.
+
+        Raises:
+            UnorderedKeyError: rows would be skipped: nothing in the database makes the key unique, or it is NULL in
+                rows of the query.
         """
-        return self.driver.chunks(statement, key, lock=lock)  # type: ignore[arg-type]  # SQLModel types columns as values
+        return self.driver.chunks(statement, key, lock=lock)
+
+    @overload
+    # SQLModel's select of one model is tried first
+    def stream(self, statement: SelectOfScalar[T], key: object) -> AsyncIterator[Chunk[T]]: ...  # type: ignore[overload-overlap]
+
+    @overload
+    def stream(self, statement: "Select[*Columns]", key: object) -> AsyncIterator["Chunk[Row[*Columns]]"]: ...
+
+    def stream(self, statement: "Select[*tuple[Any, ...]]", key: object) -> AsyncIterator[Chunk[Any]]:
+        """Read a query as it was at one moment, and write in short transactions; resumable after any interruption.
+
+        The rows come through a server-side cursor on a connection of its own, from a snapshot that sees nothing of
+        what happens meanwhile, the loop's own writes included. They are to be read: a change to one is not written,
+        and lazy loading does not work. What the loop's body writes on `session` commits chunk by chunk with the
+        cursor, as with `chunks`. After an interruption the walk goes on behind the last committed key, on a new
+        snapshot. A run streams one query at a time.
+
+        Nothing is locked, so a row may have changed since, or be gone, when it is written to. While the stream is
+        open the database keeps the dead rows that its snapshot can see; a chunk that takes longer than ten leases
+        (WORKER_LEASE_S) loses its snapshot, and the walk goes on on a new one.
+
+        Args:
+            statement: a select of one model, which gives its objects, or of columns, which gives rows; no ORDER BY,
+                LIMIT or OFFSET of its own. What relations are needed is loaded with it, by `selectinload`.
+            key: as for `chunks`. An index should have it: without one all rows are sorted first.
+
+        Yields:
+            Chunks, until no row is left.
+
+        Raises:
+            UnorderedKeyError: as for `chunks`.
+        """
+        return self.driver.stream(statement, key)
 
     def spans(self, walk: Walk, matching: ColumnElement[bool]) -> AsyncIterator[Span]:
         """Walk a registered table by key in short transactions, without loading its rows; resumable.

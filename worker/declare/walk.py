@@ -9,23 +9,24 @@ A span is so many rows in key order, whether they match what the job looks for o
 few rows match, and what the job changes cannot move the walk. The walk's end is frozen when it starts: rows that are
 added behind it while it goes on are not chased.
 
-Key values travel as the driver gives them, past the model's types: a model may say `integer` of a `bigint`, or know
-nothing of a collation, and a value that came back changed would skip rows.
+Key values travel as the database has them, past the model's types: a model may say `integer` of a `bigint`, or know
+nothing of a collation, and a value that came back changed would skip rows. See `worker.declare.exact_types`.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from sqlalchemy import Column, ColumnElement, Select, Table, and_, func, literal, or_, select, true, tuple_, type_coerce
-from sqlalchemy.sql.elements import Tuple
-from sqlalchemy.types import NULLTYPE
+from sqlalchemy import Column, ColumnElement, Select, Table, and_, func, select, true
+from sqlalchemy.types import NULLTYPE, TypeEngine
 
 from worker.core.cursor import Cursor, CursorError, read_key, write_key
 from worker.core.errors import RequestError
 from worker.core.table_facts import TableFacts
+from worker.declare.exact_types import exact_type
+from worker.declare.row_order import KeyValues, RowOrder
 
-KeyValues = tuple[object, ...]
+__all__ = ["KeyValues", "Span", "Walk", "WalkCursor", "primary_walk", "walk_by"]
 
 _POSITION: Final = "heavylift_position"
 
@@ -39,11 +40,19 @@ class Walk:
         key: the columns, in the order of their index.
         base: which rows the walk is about, by the key's first column; None for all. Others are never visited, where
             every row that is meant is one of these.
+        types: under which the key's values are read and bound; where there are none, as the driver gives and takes
+            them.
     """
 
     table: Table
     key: tuple[Column[object], ...]
     base: ColumnElement[bool] | None = None
+    types: tuple[TypeEngine[Any], ...] = ()
+
+    @property
+    def row_order(self) -> RowOrder:
+        """The order in which rows are met."""
+        return RowOrder(self.key, self.types or (NULLTYPE,) * len(self.key))
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -52,11 +61,11 @@ class Walk:
 
     def last(self) -> Select[KeyValues]:
         """The statement that finds the last key of the walk."""
-        return _select(self.key).where(self._based()).order_by(*(column.desc() for column in self.key)).limit(1)
+        return self._keys().where(self._based()).order_by(*(column.desc() for column in self.key)).limit(1)
 
     def keys(self) -> Select[KeyValues]:
         """The statement for all keys, in order."""
-        return _select(self.key).order_by(*self.key)
+        return self._keys().order_by(*self.key)
 
     def edge(self, after: KeyValues | None, until: KeyValues, rows: int) -> Select[KeyValues]:
         """The statement that finds the end of the next span: its last key, then how many rows it has; or no row.
@@ -66,26 +75,28 @@ class Walk:
             until: the last key of the walk.
             rows: how many at most.
         """
-        labelled = [_raw(column).label(f"k{at}") for at, column in enumerate(self.key)]
         position = func.row_number().over(order_by=self.key).label(_POSITION)
         inside = and_(self._based(), self.between(after, until))
-        span = select(*labelled, position).where(inside).order_by(*self.key).limit(rows).subquery("span")
+        span = select(*self.row_order.read(), position).where(inside).order_by(*self.key).limit(rows).subquery("span")
         return select(*span.c).order_by(span.c[_POSITION].desc()).limit(1)
 
     def between(self, after: KeyValues | None, upto: KeyValues) -> ColumnElement[bool]:
         """Whether a row's key lies after one key, and not after another."""
-        upper = _ordered(self.key) <= _values(upto)
-        return upper if after is None else and_(_ordered(self.key) > _values(after), upper)
+        upper = self.row_order.until(upto)
+        return upper if after is None else and_(self.row_order.after(after), upper)
 
     def within(self, first: KeyValues, last: KeyValues) -> ColumnElement[bool]:
         """Whether a row's key is one of two keys, or lies between them."""
-        return and_(_ordered(self.key) >= _values(first), _ordered(self.key) <= _values(last))
+        return and_(self.row_order.since(first), self.row_order.until(last))
 
     def rows_of(self, keys: Sequence[KeyValues]) -> Select[KeyValues]:
         """The statement for the rows of some keys: the key's values, then all columns."""
-        labelled = [_raw(column).label(f"k{at}") for at, column in enumerate(self.key)]
-        columns: list[ColumnElement[Any]] = [*labelled, *self.table.columns]
-        return select(*columns).where(or_(*(self.within(key, key) for key in keys)))
+        columns: list[ColumnElement[Any]] = [*self.row_order.read(), *self.table.columns]
+        return select(*columns).where(self.row_order.among(keys))
+
+    def _keys(self) -> Select[KeyValues]:
+        # how many columns there are is not known to a type checker
+        return select(*self.row_order.read())  # type: ignore[return-value]
 
     def _based(self) -> ColumnElement[bool]:
         return true() if self.base is None else self.base
@@ -163,24 +174,18 @@ def primary_walk(table: Table, facts: TableFacts) -> Walk:
             f"Table {table.fullname!r} has no primary key, so it cannot be walked in chunks. Add one, for example "
             f"ALTER TABLE {table.fullname} ADD COLUMN id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY"
         )
-    return Walk(table, tuple(table.columns[name] for name in primary.columns))
+    return walk_by(table, tuple(table.columns[name] for name in primary.columns), facts)
 
 
-def _select(columns: Sequence[Column[object]]) -> Select[KeyValues]:
-    # how many columns there are is not known to a type checker
-    return select(*map(_raw, columns))  # type: ignore[return-value]
+def walk_by(
+    table: Table, key: tuple[Column[object], ...], facts: TableFacts, base: ColumnElement[bool] | None = None
+) -> Walk:
+    """The walk of a table by some of its columns.
 
-
-def _raw(column: Column[object]) -> ColumnElement[object]:
-    """A column whose values the driver alone converts."""
-    return type_coerce(column, NULLTYPE)
-
-
-def _ordered(key: Sequence[Column[object]]) -> ColumnElement[object] | Tuple:
-    return _raw(key[0]) if len(key) == 1 else tuple_(*map(_raw, key))
-
-
-def _values(values: KeyValues) -> ColumnElement[object] | Tuple:
-    # untyped, so that the database takes each value for what it is compared with, under that column's collation
-    untyped: list[ColumnElement[object]] = [literal(value, NULLTYPE) for value in values]
-    return untyped[0] if len(untyped) == 1 else tuple_(*untyped)
+    Args:
+        table: the registered table.
+        key: unique together, and NOT NULL.
+        facts: what the database says of it.
+        base: which rows the walk is about.
+    """
+    return Walk(table, key, base, tuple(exact_type(facts.column(column.name)) for column in key))

@@ -5,6 +5,7 @@ to catch: errors are the runner's.
 """
 
 import asyncio
+from contextlib import AsyncExitStack, aclosing
 
 from structlog.typing import FilteringBoundLogger
 
@@ -96,14 +97,20 @@ class Attempt:
             AttemptTimeoutError: it took longer than the job may.
             Exception: whatever the job or the database raised.
         """
-        claimed, dialect = self.claimed, self._ledger.database.dialect
+        claimed, database = self.claimed, self._ledger.database
         parameters, options = spec.validate(claimed.params), RunOptions.parse(claimed.options)
         if spec.check is not None:
             # enqueued past our client, nothing has looked at it yet
             spec.check(parameters, self._tables, self._settings, options)
         brake = Brake(claimed, self._governor, self._ledger, self._stop, self._clock, self._emit)
-        async with open_session(self._ledger.database, self._settings) as session, brake:
-            loop = ChunkLoop(claimed, session, dialect, self._settings, self._stop, self._clock, self._committed, brake)
+        async with AsyncExitStack() as stack:
+            session = await stack.enter_async_context(open_session(database, self._settings))
+            await stack.enter_async_context(brake)
+            loop = ChunkLoop(
+                claimed, session, database, self._settings, self._stop, self._clock, self._committed, brake
+            )
+            await stack.enter_async_context(aclosing(loop))
+            loop.check_wanted()
             loop.check_wanted()
             log = self._log.bind(run=claimed.fence.run_id, job=claimed.job)
             context = JobContext(
@@ -127,7 +134,9 @@ class Attempt:
             outcome = Succeeded(spec.serialise_result(result))
             await session.flush()
             claimed.progress.total = claimed.progress.done
-            written = await (await session.connection()).execute(dialect.end(claimed, outcome, self._ledger.worker))
+            written = await (await session.connection()).execute(
+                database.dialect.end(claimed, outcome, self._ledger.worker)
+            )
             if written.first() is None:
                 raise StaleFenceError(f"Run {claimed.fence.run_id!r} was claimed anew: its last chunk was rolled back")
             await session.end_transaction()

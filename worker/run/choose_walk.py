@@ -13,7 +13,7 @@ from worker.core.table_facts import TableFacts
 from worker.core.walk_choice import bounds, choose_lead, may_lead
 from worker.core.where import Condition
 from worker.database.engine import Database
-from worker.declare.walk import Walk, WalkCursor, primary_walk
+from worker.declare.walk import Walk, WalkCursor, primary_walk, walk_by
 from worker.run.where import where_clause
 
 
@@ -47,9 +47,9 @@ async def choose_walk(
     bound = bounds(condition).get(lead)
     base = None if bound is None else where_clause(bound, table, facts, started_at)
     if lead == primary.names[0] or lead not in table.columns:
-        return Walk(table, primary.key, base)
+        return walk_by(table, primary.key, facts, base)
     rest = tuple(column for column in primary.key if column.name != lead)
-    return Walk(table, (table.columns[lead], *rest), base)
+    return walk_by(table, (table.columns[lead], *rest), facts, base)
 
 
 async def _lead(

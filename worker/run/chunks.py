@@ -5,29 +5,27 @@ COMMIT. The last chunk's stays open, so that the runner can commit the result wi
 hold the run. Refuses to retry and to judge errors: the runner does.
 """
 
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from dataclasses import replace
-from typing import TypeVar
+from typing import Any
 
 from sqlalchemy import ColumnElement, Select, Table, and_
-from sqlmodel.sql.expression import SelectOfScalar
 
 from worker.core.chunk_size import next_size
 from worker.core.clock import Clock
-from worker.core.cursor import Cursor, CursorError, read_key, write_key
+from worker.core.cursor import Cursor, CursorError
 from worker.core.errors import StaleFenceError
 from worker.core.events import ChunkCommitted, Listener
 from worker.core.settings import Settings
 from worker.database.claims import Claimed
-from worker.database.dialect import Dialect
+from worker.database.engine import Database
 from worker.database.session import RunSession
 from worker.declare.context import Chunk
 from worker.declare.walk import KeyValues, Span, Walk, WalkCursor
 from worker.run.brake import Brake
-from worker.run.keyset import check_walkable, key_columns, key_of, next_rows, tables_of
+from worker.run.keyset import AnySelect
+from worker.run.query_walks import QueryWalks
 from worker.run.stop_signal import StopSignal
-
-T = TypeVar("T")
 
 
 class ChunkLoop:
@@ -36,7 +34,7 @@ class ChunkLoop:
     Args:
         claimed: the run; its progress is moved on in place.
         session: the run's own.
-        dialect: writes the fenced update.
+        database: its dialect writes the fenced update; a stream has a connection of it.
         settings: bounds of a chunk's size.
         stop: whether this worker is stopping.
         clock: measures chunks.
@@ -48,7 +46,7 @@ class ChunkLoop:
         self,
         claimed: Claimed,
         session: RunSession,
-        dialect: Dialect,
+        database: Database,
         settings: Settings,
         stop: StopSignal,
         clock: Clock,
@@ -58,7 +56,8 @@ class ChunkLoop:
         self._claimed = claimed
         self._progress = claimed.progress
         self._session = session
-        self._dialect = dialect
+        self._database = database
+        self._dialect = database.dialect
         self._bounds = settings.chunk_bounds
         self._stop = stop
         self._clock = clock
@@ -66,6 +65,7 @@ class ChunkLoop:
         self._brake = brake
         # A resumed run asks before its first chunk too, or a snoozed one would do a chunk each time it comes back.
         self._resumes = self._progress.chunk > 0
+        self._queries = QueryWalks(self, self._progress, session, database, settings, clock)
         if not self._progress.chunk_rows:
             self._progress.chunk_rows = self._bounds.start
 
@@ -94,43 +94,29 @@ class ChunkLoop:
             Stop: after the commit, where the run is to stop here.
         """
         self.check_wanted()
-        await self._brake_at_start()
+        await self.begin_walk(())
         began = self._clock.monotonic_ms()
         await apply()
-        took_ms = await self._close_chunk(cursor, rows, began, last=last)
-        if not last:
-            await self._brake.ease(took_ms)
+        if last:
+            await self._move_on(cursor, rows, began)
+        else:
+            await self.end_chunk(cursor, rows, began, goes_on=True)
 
-    async def chunks(self, statement: SelectOfScalar[T], key: object, *, lock: bool) -> AsyncIterator[Chunk[T]]:
+    def chunks(self, statement: AnySelect, key: object, *, lock: bool) -> AsyncIterator[Chunk[Any]]:
         """Walk a query by key; see `JobContext.chunks`."""
-        check_walkable(statement)
-        columns = key_columns(key)
-        for table in tables_of(columns):
-            self.works_on(table)
-        await self._brake_at_start()
-        progress = self._progress
-        after = None if progress.cursor is None else read_key(progress.cursor.get("after"))
-        while True:
-            self.check_wanted()
-            began = self._clock.monotonic_ms()
-            asked = progress.chunk_rows
-            query = next_rows(statement, columns, after, asked, lock=lock)
-            rows = list((await self._session.exec(query)).all())
-            if not rows:
-                return
-            after = key_of(rows[-1], columns)
-            cursor: Cursor = {"after": write_key(after)}
-            yield Chunk(rows, progress.chunk + 1)
-            took_ms = await self._close_chunk(cursor, len(rows), began, last=False)
-            # what the chunk loaded belongs to it: keeping it would grow with the table
-            self._session.expunge_all()
-            if len(rows) == asked:
-                await self._brake.ease(took_ms)
+        return self._queries.chunks(statement, key, lock=lock)
+
+    def stream(self, statement: AnySelect, key: object) -> AsyncIterator[Chunk[Any]]:
+        """Walk a query by key on a snapshot of its own; see `JobContext.stream`."""
+        return self._queries.stream(statement, key)
+
+    async def aclose(self) -> None:
+        """Close what a job that ended in the middle of a stream has left open."""
+        await self._queries.aclose()
 
     async def spans(self, walk: Walk, matching: ColumnElement[bool]) -> AsyncIterator[Span]:
         """Walk a table by key; see `JobContext.spans`."""
-        self.works_on(walk.table)
-        await self._brake_at_start()
+        await self.begin_walk([walk.table])
         place = WalkCursor.parse(self._progress.cursor)
         if place.until is None:
             self.check_wanted()
@@ -151,38 +137,54 @@ class ChunkLoop:
             span = Span(walk, condition, matching, int(str(rows)), self._progress.chunk + 1, dict(place.keep))
             yield span
             place = WalkCursor(walk.names, tuple(upto), place.until, span.keep)
-            took_ms = await self._close_chunk(place.dump(), span.rows, began, last=False)
-            if place.after != place.until:
-                await self._brake.ease(took_ms)
+            await self.end_chunk(place.dump(), span.rows, began, goes_on=place.after != place.until)
 
     async def _key(self, statement: Select[KeyValues]) -> KeyValues | None:
         row = (await (await self._session.connection()).execute(statement)).first()
         return None if row is None else tuple(row)
 
-    async def _brake_at_start(self) -> None:
+    async def begin_walk(self, tables: Iterable[Table]) -> None:
+        """Say which tables are walked, and wait before the first chunk of a resumed run where there is pressure."""
+        for table in tables:
+            self.works_on(table)
         if self._resumes and not self._session.in_transaction():
             await self._brake.ease(0.0)
         self._resumes = False
 
-    async def _close_chunk(self, cursor: Cursor, rows: int, began: float, *, last: bool) -> float:
-        progress = self._progress
-        progress.done += rows
-        progress.cursor = cursor
-        await self._session.flush()
-        aimed = progress.chunk_rows
-        progress.chunk_rows = next_size(aimed, rows, self._clock.monotonic_ms() - began, self._bounds)
-        wanted = await self._advance()
-        if last:
-            return self._clock.monotonic_ms() - began
+    async def end_chunk(self, cursor: Cursor, rows: int, began: float, *, goes_on: bool) -> None:
+        """Commit a chunk with the cursor from which the next one starts.
+
+        Args:
+            cursor: where the next chunk starts.
+            rows: how many rows the chunk dealt with.
+            began: when its first statement was sent, by the clock.
+            goes_on: whether another chunk is likely to follow, before which the brake may hold the run.
+
+        Raises:
+            StaleFenceError: a newer claim holds the run; nothing of this chunk was committed.
+            Stop: after the commit, where the run is to stop here.
+        """
+        wanted = await self._move_on(cursor, rows, began)
         await self._session.end_transaction()
-        took_ms = self._clock.monotonic_ms() - began
+        progress, took_ms = self._progress, self._clock.monotonic_ms() - began
         self._emit(
             ChunkCommitted(
                 self._claimed.fence.run_id, self._claimed.job, progress.chunk, rows, took_ms, progress.chunk_rows
             )
         )
         self._stop.stop_where_asked(wanted)
-        return took_ms
+        if goes_on:
+            await self._brake.ease(took_ms)
+
+    async def _move_on(self, cursor: Cursor, rows: int, began: float) -> str | None:
+        """Write down in the chunk's transaction that it was done; returns what a person asked for meanwhile."""
+        progress = self._progress
+        progress.done += rows
+        progress.cursor = cursor
+        await self._session.flush()
+        took_ms = self._clock.monotonic_ms() - began
+        progress.chunk_rows = next_size(progress.chunk_rows, rows, took_ms, self._bounds)
+        return await self._advance()
 
     async def _advance(self) -> str | None:
         moved = await (await self._session.connection()).execute(

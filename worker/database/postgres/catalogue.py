@@ -3,7 +3,7 @@
 Owns the two catalogue queries and what is made of them. Refuses to trust a model: only what the database has counts.
 """
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Final
 
 from sqlalchemy import RowMapping, Table, text
@@ -108,6 +108,33 @@ ORDER BY key.indisprimary DESC,
          index.relname
 """)
 
+# More generous than above: a deferrable key is unique in what is committed, a partial one may cover the rows that a
+# query means, and of a view or a foreign table nobody can say.
+MAY_BE_UNIQUE = text("""
+SELECT relation.relkind NOT IN ('r', 'p') OR EXISTS (
+    SELECT FROM pg_catalog.pg_index AS key
+    WHERE key.indrelid = relation.oid AND key.indisunique AND key.indisvalid AND key.indexprs IS NULL
+      AND NOT EXISTS (
+          SELECT FROM unnest(CAST(key.indkey AS int2[])) WITH ORDINALITY AS part (attnum, position)
+          JOIN pg_catalog.pg_attribute AS attribute
+              ON attribute.attrelid = relation.oid AND attribute.attnum = part.attnum
+          WHERE part.position <= key.indnkeyatts AND attribute.attname <> ALL (CAST(:columns AS text[]))))
+FROM pg_catalog.pg_class AS relation
+WHERE relation.oid = CAST(to_regclass(:table) AS oid)
+""")
+
+
+async def may_be_unique(connection: AsyncConnection, table: Table, columns: Collection[str]) -> bool:
+    """Whether something unique lies within some columns of a table, or may.
+
+    Args:
+        connection: to a PostgreSQL.
+        table: names the table.
+        columns: those that are to tell its rows apart.
+    """
+    asked = {"table": _written(connection, table), "columns": sorted(columns)}
+    return bool((await connection.execute(MAY_BE_UNIQUE, asked)).scalar_one())
+
 
 async def read_table_facts(connection: AsyncConnection, table: Table) -> TableFacts:
     """What the database says about a registered table, in two round trips.
@@ -119,9 +146,7 @@ async def read_table_facts(connection: AsyncConnection, table: Table) -> TableFa
     Raises:
         RequestError: the database has no such table.
     """
-    # format_table's own annotation is missing in SQLAlchemy 2.1
-    preparer: PGIdentifierPreparer = connection.dialect.identifier_preparer  # type: ignore[assignment]
-    name = {"table": preparer.format_table(table)}
+    name = {"table": _written(connection, table)}
     columns = (await connection.execute(COLUMNS, name)).mappings().all()
     if not columns:
         raise RequestError(
@@ -137,6 +162,12 @@ async def read_table_facts(connection: AsyncConnection, table: Table) -> TableFa
         estimated_rows=columns[0]["estimated_rows"],
         deferred=columns[0]["deferred"],
     )
+
+
+def _written(connection: AsyncConnection, table: Table) -> str:
+    # format_table's own annotation is missing in SQLAlchemy 2.1
+    preparer: PGIdentifierPreparer = connection.dialect.identifier_preparer  # type: ignore[assignment]
+    return preparer.format_table(table)
 
 
 def _driver_type(builtin: str | None) -> str:

@@ -1,8 +1,10 @@
 """PostgreSQL's answers to what the database layer asks, gathered from the modules of this package."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, FromClause, Table, Text, cast, text
+from sqlalchemy import Column, ColumnElement, Connection, FromClause, Select, Table, Text, cast, text
+from sqlalchemy import Dialect as SqlDialect
 from sqlalchemy.ext.asyncio import AsyncConnection
 from sqlalchemy.sql.base import Executable
 
@@ -11,25 +13,30 @@ from worker.core.preflight import Change, Surroundings
 from worker.core.pressure import Indicator, Measure, Unread
 from worker.core.progress import Progress
 from worker.core.settings import Settings
-from worker.core.table_facts import TableFacts
+from worker.core.table_facts import ColumnFacts, TableFacts
 from worker.core.transfer_terms import BookTerms
 from worker.core.walk_choice import LeadingColumn
 from worker.database.claims import Claim, Claimed, Delivery, Fence
 from worker.database.classify import ErrorTable
+from worker.database.dialect import Encoder
 from worker.database.postgres import (
     book_statements,
     books_guard,
     catalogue,
     column_types,
     fencing,
+    limits,
     planner,
     pressure,
     removal,
+    snapshot,
     surroundings,
 )
 from worker.database.postgres.errors import POSTGRES_ERRORS
 from worker.database.postgres.merge import PostgresMerge
 from worker.database.postgres.row_update import PostgresRowUpdate, PostgresWhereUpdate
+from worker.database.postgres.sent_rows import differs
+from worker.database.postgres.sent_values import column_encoder
 
 # imported for what it registers
 _ = column_types
@@ -37,11 +44,6 @@ _ = column_types
 CONNECT_TIMEOUT_S = 10
 SILENCE_S = 10
 """How long after the statement timeout, in seconds, a server that says nothing is given up."""
-
-_LIMITS = text(
-    "SELECT set_config('lock_timeout', :lock, true), set_config('statement_timeout', :statement, true), "
-    "set_config('idle_in_transaction_session_timeout', :idle, true)"
-)
 
 
 class Postgres:
@@ -75,15 +77,21 @@ class Postgres:
         return {"connect_args": arguments}
 
     def set_limits(self, connection: Connection, settings: Settings) -> None:
-        """`set_config(..., true)` is SET LOCAL: it ends with the transaction, so that pooled connections stay clean."""
-        connection.execute(
-            _LIMITS,
-            {
-                "lock": f"{settings.lock_timeout_ms}ms",
-                "statement": f"{settings.statement_timeout_ms}ms",
-                "idle": f"{settings.idle_timeout_ms}ms",
-            },
-        )
+        """See `limits.set_limits`."""
+        limits.set_limits(connection, settings, idle_ms=settings.idle_timeout_ms)
+
+    @property
+    def snapshot_options(self) -> dict[str, object]:
+        """REPEATABLE READ, READ ONLY."""
+        return snapshot.OPTIONS
+
+    def set_snapshot_limits(self, connection: Connection, settings: Settings) -> None:
+        """The same for each fetch; between two of them it may be idle for longer."""
+        limits.set_limits(connection, settings, idle_ms=settings.snapshot_idle_ms)
+
+    async def avoid_long_sort(self, connection: AsyncConnection, statement: "Select[*tuple[Any, ...]]") -> None:
+        """See `snapshot.avoid_long_sort`."""
+        await snapshot.avoid_long_sort(connection, statement)
 
     @property
     def read_only(self) -> Mapping[str, object]:
@@ -127,6 +135,20 @@ class Postgres:
     async def table_facts(self, connection: AsyncConnection, table: Table) -> TableFacts:
         """The table as pg_catalog has it."""
         return await catalogue.read_table_facts(connection, table)
+
+    async def may_be_unique(self, connection: AsyncConnection, table: Table, columns: Collection[str]) -> bool:
+        """See `catalogue.may_be_unique`."""
+        return await catalogue.may_be_unique(connection, table, columns)
+
+    def differs(
+        self, current: ColumnElement[Any], incoming: ColumnElement[Any], facts: ColumnFacts
+    ) -> ColumnElement[bool]:
+        """See `sent_rows.differs`."""
+        return differs(current, incoming, facts)
+
+    def encoder(self, column: Column[object], facts: ColumnFacts, dialect: SqlDialect) -> Encoder:
+        """See `sent_values.column_encoder`."""
+        return column_encoder(column, facts, dialect)
 
     def merge(
         self, table: Table, facts: TableFacts, *, columns: Sequence[str], key: Sequence[str], update: Sequence[str]

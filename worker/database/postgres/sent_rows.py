@@ -25,10 +25,11 @@ from sqlalchemy import (
     select,
 )
 from sqlalchemy.dialects.postgresql import distinct_on
-from sqlalchemy.types import NullType, UserDefinedType
+from sqlalchemy.types import NullType
 
 from worker.core.table_facts import ColumnFacts
 from worker.database.postgres.row_shape import RowShape
+from worker.declare.exact_types import CatalogueType
 
 # A cast to these, or to arrays of them, rounds as storing does. A cast to a text or bit type with its length would cut
 # short what storing refuses, so a row could be taken for another's duplicate and vanish.
@@ -38,23 +39,6 @@ ROUNDED_TYPES: Final = frozenset(
         *("time without time zone", "time with time zone"),
     }
 )
-
-
-class CatalogueType(UserDefinedType[object]):
-    """A type in a cast, as the catalogue writes it.
-
-    Args:
-        written: such as `character varying`, `odd."Mood"`, `int4[]`.
-    """
-
-    cache_ok = True
-
-    def __init__(self, written: str) -> None:
-        self.written = written
-
-    def get_col_spec(self, **_: object) -> str:
-        """The text after AS in a CAST."""
-        return self.written
 
 
 def value_name(position: int) -> str:

@@ -13,9 +13,7 @@ from sqlalchemy import Column, Dialect
 
 from worker.core.errors import RequestError
 from worker.core.table_facts import ColumnFacts
-
-Encoder = Callable[[Sequence[object]], Sequence[object]]
-"""Turns one column's values into the driver's."""
+from worker.database.dialect import Encoder
 
 
 def column_encoder(column: Column[object], facts: ColumnFacts, dialect: Dialect) -> Encoder:

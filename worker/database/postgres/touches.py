@@ -10,8 +10,8 @@ from sqlalchemy.types import NullType
 from worker.core.table_facts import ColumnFacts
 from worker.database.postgres.model_defaults import SqlExpression, value_maker
 from worker.database.postgres.row_shape import RowShape
-from worker.database.postgres.sent_rows import CatalogueType
 from worker.database.postgres.sent_values import column_encoder
+from worker.declare.exact_types import CatalogueType
 
 
 class Touches:

@@ -1,0 +1,128 @@
+"""The order of a table's rows by a key: reading key values exactly, and comparing rows with them.
+
+Owns the comparisons that walks are made of. Refuses to know which rows are meant, and in which chunks.
+"""
+
+import operator
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+from sqlalchemy import (
+    Column,
+    ColumnElement,
+    Integer,
+    Label,
+    Table,
+    Values,
+    and_,
+    column,
+    literal,
+    or_,
+    tuple_,
+    type_coerce,
+    values,
+)
+from sqlalchemy.orm import InstrumentedAttribute
+from sqlalchemy.sql.elements import Tuple
+from sqlalchemy.types import TypeEngine
+
+from worker.core.table_facts import TableFacts
+from worker.declare.exact_types import exact_type
+
+KeyValues = tuple[object, ...]
+KeyColumn = Column[Any] | InstrumentedAttribute[Any]
+
+NAME: Final = "heavylift_key_{}"
+"""What a key's values are called where they stand beside a query's own columns."""
+
+PLACE: Final = "heavylift_place"
+"""In a list of keys, which of them a row is: 0 for the first."""
+
+
+@dataclass(frozen=True, slots=True)
+class RowOrder:
+    """Columns that order rows.
+
+    Attributes:
+        columns: in the order of their index.
+        types: under which the values of each are read and bound, so that they stay exactly what they are.
+    """
+
+    columns: tuple[KeyColumn, ...]
+    types: tuple[TypeEngine[Any], ...]
+
+    def read(self) -> list[Label[object]]:
+        """The key's values, to be selected."""
+        pairs = zip(self.columns, self.types, strict=True)
+        return [type_coerce(part, type_).label(NAME.format(at)) for at, (part, type_) in enumerate(pairs)]
+
+    def after(self, key: KeyValues) -> ColumnElement[bool]:
+        """Whether a row comes after a key."""
+        return self._compared(operator.gt, key)
+
+    def until(self, key: KeyValues) -> ColumnElement[bool]:
+        """Whether a row is a key's, or comes before it."""
+        return self._compared(operator.le, key)
+
+    def since(self, key: KeyValues) -> ColumnElement[bool]:
+        """Whether a row is a key's, or comes after it."""
+        return self._compared(operator.ge, key)
+
+    def among(self, keys: Sequence[KeyValues]) -> ColumnElement[bool]:
+        """Whether a row is one of the keys'. Each value is a parameter: a statement takes some 30,000."""
+        row: Any = self.columns[0] if len(self.columns) == 1 else tuple_(*self.columns)
+        found: ColumnElement[bool] = row.in_([self._bound(key) for key in keys])
+        return found
+
+    def holds_null(self) -> ColumnElement[bool]:
+        """Whether a row has NULL in its key, and so no place in the order."""
+        return or_(*(part.is_(None) for part in self.columns))
+
+    def listed(self, keys: Sequence[KeyValues]) -> Values:
+        """The keys as a table to join with, each with its `PLACE`."""
+        parts = [column(NAME.format(at), type_) for at, type_ in enumerate(self.types)]
+        return values(column(PLACE, Integer), *parts, name="heavylift_keys").data(
+            [(place, *key) for place, key in enumerate(keys)]
+        )
+
+    def matches(self, listed: Values) -> ColumnElement[bool]:
+        """Whether a row is the one that a row of `listed` names, as the database compares."""
+        return and_(*(part == listed.c[NAME.format(at)] for at, part in enumerate(self.columns)))
+
+    def _compared(self, compare: Callable[[Any, Any], Any], key: KeyValues) -> ColumnElement[bool]:
+        # one column is compared as itself: a row of one is no row everywhere
+        row = self.columns[0] if len(self.columns) == 1 else tuple_(*self.columns)
+        found: ColumnElement[bool] = compare(row, self._bound(key))
+        return found
+
+    def _bound(self, key: KeyValues) -> ColumnElement[object] | Tuple:
+        typed = [literal(value, type_) for value, type_ in zip(key, self.types, strict=True)]
+        return typed[0] if len(typed) == 1 else tuple_(*typed)
+
+
+def row_order(columns: Sequence[KeyColumn], facts: Mapping[str, TableFacts]) -> RowOrder:
+    """The order by some columns.
+
+    Args:
+        columns: of tables or models.
+        facts: by table; a column of a table without facts (of a subquery, say) goes by its own type.
+    """
+    return RowOrder(tuple(columns), tuple(_type_of(part, facts) for part in columns))
+
+
+def table_column(part: KeyColumn) -> Column[Any] | None:
+    """The column of a table that a key's part is; None where it is an expression, or of a subquery."""
+    found: object = part if isinstance(part, Column) else part.property.columns[0]
+    if not isinstance(found, Column):
+        return None
+    owner: object = found.table
+    return found if isinstance(owner, Table) else None
+
+
+def _type_of(part: KeyColumn, facts: Mapping[str, TableFacts]) -> TypeEngine[Any]:
+    found = table_column(part)
+    known = None if found is None else facts.get(found.table.fullname)
+    if found is None or known is None or found.name not in known.columns:
+        return part.type
+    return exact_type(known.column(found.name))
