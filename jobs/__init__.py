@@ -6,6 +6,7 @@ from jobs.chunked_delete import chunked_delete
 from jobs.cleanup import cleanup
 from jobs.export_rows import export_rows
 from jobs.transfer_funds import transfer_funds
+from jobs.transfer_rows import transfer_rows
 
 __all__ = [
     "batch_update",
@@ -14,4 +15,5 @@ __all__ = [
     "cleanup",
     "export_rows",
     "transfer_funds",
+    "transfer_rows",
 ]

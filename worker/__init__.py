@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     )
     from worker.core.isolated import Isolated, Refused
     from worker.core.merge_counts import MergeCounts
+    from worker.core.moving import MovingRow
     from worker.core.options import RunOptions
     from worker.core.preflight import Surroundings
     from worker.core.progress import Progress
@@ -41,7 +42,7 @@ if TYPE_CHECKING:
     from worker.core.transfers import Transfer, exact_sum
     from worker.core.update_counts import UpdateCounts
     from worker.core.where import Condition, parse_where
-    from worker.declare.context import Books, Chunk, JobContext, LedgerPage, RowUpdate, Upsert, WhereUpdate
+    from worker.declare.context import Books, Chunk, JobContext, LedgerPage, Mover, RowUpdate, Upsert, WhereUpdate
     from worker.declare.registry import REGISTRY, Registry, job
     from worker.declare.tables import RegisteredTable, Tables
     from worker.declare.walk import Span, Walk, primary_walk
@@ -88,6 +89,7 @@ _HOMES: dict[str, tuple[str, ...]] = {
         "Refused",
     ),
     "worker.core.merge_counts": ("MergeCounts",),
+    "worker.core.moving": ("MovingRow",),
     "worker.core.options": ("RunOptions",),
     "worker.core.preflight": ("Surroundings",),
     "worker.core.progress": ("Progress",),
@@ -129,6 +131,7 @@ _HOMES: dict[str, tuple[str, ...]] = {
         "Chunk",
         "JobContext",
         "LedgerPage",
+        "Mover",
         "RowUpdate",
         "Upsert",
         "WhereUpdate",
@@ -212,6 +215,8 @@ __all__ = [
     "JobContext",
     "LedgerPage",
     "MergeCounts",
+    "Mover",
+    "MovingRow",
     "NotAllowedError",
     "OutputError",
     "OutputSpec",

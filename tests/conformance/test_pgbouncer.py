@@ -83,6 +83,12 @@ SCENARIOS = (
         "SELECT count(*), sum(value) FROM tally WHERE id = value",
         (TALLIES, sum(range(TALLIES + 1))),
     ),
+    Scenario(
+        "transfer_rows",
+        lambda _: {"table": "tally", "where": {"id": {"le": 50}}, "column": "value", "to": 7, "reason": "a test"},
+        "SELECT sum(value), (SELECT count(*) FROM heavylift_moves) FROM tally",
+        (350, 50),
+    ),
     Scenario("add_one", lambda _: {}, "SELECT count(*), min(value), max(value) FROM tally", (TALLIES, RUNS, RUNS)),
 )
 

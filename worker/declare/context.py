@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Generic, Protocol, TypeVar, TypeVarTuple, overload
 
-from sqlalchemy import ColumnElement, CursorResult, Row, Select, Table
+from sqlalchemy import Column, ColumnElement, CursorResult, Row, Select, Table
 from sqlalchemy.sql.base import Executable
 from sqlmodel import SQLModel
 from sqlmodel.ext.asyncio.session import AsyncSession
@@ -19,18 +19,19 @@ from worker.core.clock import Clock
 from worker.core.cursor import Cursor
 from worker.core.isolated import Isolated, Refused
 from worker.core.merge_counts import MergeCounts
+from worker.core.moving import MovingRow
 from worker.core.options import RunOptions
 from worker.core.preflight import Change, Surroundings
 from worker.core.progress import Progress
 from worker.core.refused import RefusedRow
 from worker.core.settings import Settings
-from worker.core.table_facts import TableFacts
+from worker.core.table_facts import ColumnFacts, TableFacts
 from worker.core.transfer_terms import BookTerms
 from worker.core.transfer_verdicts import Verdict
 from worker.core.transfers import Transfer
 from worker.core.update_counts import UpdateCounts
 from worker.core.where import Condition
-from worker.declare.tables import Tables
+from worker.declare.tables import RegisteredTable, Tables
 from worker.declare.walk import KeyValues, Span, Walk
 
 T = TypeVar("T")
@@ -162,6 +163,22 @@ class Books(Protocol):
         ...
 
 
+class Mover(Protocol):
+    """Moves rows of one table to one value of a column, each with an audit row."""
+
+    async def lock_where(self, condition: ColumnElement[bool]) -> list[MovingRow]:
+        """Lock the rows for which a condition holds, in key order, in the chunk's transaction."""
+        ...
+
+    async def lock_keys(self, keys: Sequence[KeyValues]) -> tuple[list[MovingRow], int]:
+        """Lock the rows that some keys name, in key order; and how many of the keys name none."""
+        ...
+
+    async def apply(self, rows: Sequence[MovingRow]) -> int:
+        """Move locked rows that differ, and write down that they were; how many."""
+        ...
+
+
 class Tools(Protocol):
     """What the shipped jobs are made of; the run layer's part of a context."""
 
@@ -226,6 +243,16 @@ class Tools(Protocol):
         self, span: Span, apply: Callable[[ColumnElement[bool]], Awaitable[R]]
     ) -> Isolated[KeyValues, R]:
         """Apply a statement to the locked rows of a span, leaving out those that the database refuses."""
+        ...
+
+    def encode(self, column: Column[Any], facts: ColumnFacts, values: Sequence[object]) -> Sequence[object]:
+        """Validated values of one column as the driver takes them, and as keys are compared."""
+        ...
+
+    async def mover(
+        self, target: RegisteredTable, facts: TableFacts, *, column: str, value: object, reason: str
+    ) -> Mover:
+        """Prepare to move rows to one value of a column, each with an audit row."""
         ...
 
     async def note(self, text: str) -> None:

@@ -4,9 +4,9 @@ Owns the run's side of these tools. Refuses SQL: the dialect and the ledger have
 """
 
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
-from typing import TypeVar, TypeVarTuple
+from typing import Any, TypeVar, TypeVarTuple
 
-from sqlalchemy import ColumnElement, CursorResult, Row, Select, Table
+from sqlalchemy import Column, ColumnElement, CursorResult, Row, Select, Table
 from sqlalchemy.sql.base import Executable
 from structlog.typing import FilteringBoundLogger
 
@@ -14,19 +14,22 @@ from worker.core.isolated import Isolated, Refused
 from worker.core.preflight import Change, Surroundings
 from worker.core.refused import RefusedRow
 from worker.core.settings import Settings
-from worker.core.table_facts import TableFacts
+from worker.core.table_facts import ColumnFacts, TableFacts
 from worker.core.transfer_terms import book_terms
 from worker.core.where import Condition
 from worker.database.book_statements import Origin
 from worker.database.books import Books
 from worker.database.claims import Claimed
 from worker.database.ledger import Ledger
+from worker.database.moves import Move
 from worker.database.quarantine import put_aside
 from worker.database.session import RunSession, fetch
 from worker.declare.context import LedgerUpkeep, RowUpdate, Upsert, WhereUpdate
-from worker.declare.walk import KeyValues, Span, Walk
+from worker.declare.tables import RegisteredTable
+from worker.declare.walk import KeyValues, Span, Walk, primary_walk
 from worker.run.choose_walk import choose_walk
 from worker.run.isolate import isolate
+from worker.run.mover import Mover, open_mover
 from worker.run.open_books import OpenBooks
 from worker.run.preflight import preflight
 from worker.run.prepared import PreparedRows, PreparedWhere
@@ -176,6 +179,42 @@ class JobTools:
     ) -> Isolated[KeyValues, R]:
         """Apply a statement to the locked rows of a span; see `apply_span`."""
         return await apply_span(self._session, self._database, span, apply)
+
+    def encode(self, column: Column[Any], facts: ColumnFacts, values: Sequence[object]) -> Sequence[object]:
+        """Validated values of one column as the driver takes them, and as keys are compared.
+
+        Args:
+            column: of a registered table.
+            facts: the same column as the database declares it.
+            values: of the column's Python type.
+        """
+        return self._database.dialect.encoder(column, facts, self._database.engine.dialect)(values)
+
+    async def mover(
+        self, target: RegisteredTable, facts: TableFacts, *, column: str, value: object, reason: str
+    ) -> Mover:
+        """Prepare to move rows to one value of a column, each with an audit row.
+
+        Args:
+            target: the table; it has a primary key, of which the column is no part.
+            facts: what the database says of it.
+            column: the one to change.
+            value: validated.
+            reason: goes into the audit rows.
+        """
+        walk = primary_walk(target.table, facts)
+        names = tuple(part.name for part in walk.key)
+        run_id, actor = self._claimed.fence.run_id, self._claimed.enqueued_by or self._ledger.worker
+        return await open_mover(
+            self._session,
+            self._database,
+            self._settings,
+            walk=walk,
+            facts=facts,
+            column=column,
+            value=value,
+            move=Move(run_id, actor, target.name, names, column, None, reason),
+        )
 
     async def note(self, text: str) -> None:
         """Write down in the run's record what a person should know though the run goes on."""

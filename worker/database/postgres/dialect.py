@@ -26,6 +26,7 @@ from worker.database.postgres import (
     column_types,
     fencing,
     limits,
+    moves_guard,
     planner,
     pressure,
     removal,
@@ -38,8 +39,8 @@ from worker.database.postgres.row_update import PostgresRowUpdate, PostgresWhere
 from worker.database.postgres.sent_rows import differs
 from worker.database.postgres.sent_values import column_encoder
 
-# imported for what it registers
-_ = column_types
+# imported for what they register
+_ = (column_types, moves_guard)
 
 CONNECT_TIMEOUT_S = 10
 SILENCE_S = 10

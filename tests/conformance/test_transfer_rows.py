@@ -1,0 +1,394 @@
+"""`transfer_rows`: rows that move and the audit rows that say so, on each database."""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import replace
+from functools import partial
+from typing import Any
+
+import pytest
+from sqlalchemy import text
+from sqlalchemy.exc import DBAPIError
+from sqlmodel import SQLModel
+
+from tests.conftest import MakeRunner
+from tests.support.league_models import LEAGUE
+from worker.core.events import ChunkCommitted, Event
+from worker.core.outcomes import Failed, Interrupted, Outcome, Succeeded
+from worker.core.settings import Settings
+from worker.database.claims import Delivery
+from worker.database.engine import Database
+from worker.declare.tables import find_tables
+from worker.run.runner import Runner
+from worker.run.stop_signal import StopSignal
+
+HEROES = 100
+REASON = "the season ended"
+MODELS = ("tests.support.league_models",)
+
+Run = Callable[..., Awaitable[Outcome]]
+Rows = list[tuple[Any, ...]]
+
+
+@pytest.fixture
+def settings(settings: Settings) -> Settings:
+    """Settings with chunks of ten rows, always."""
+    return settings.model_copy(update={"chunk_start_rows": 10, "chunk_min_rows": 10, "chunk_max_rows": 10})
+
+
+@pytest.fixture(autouse=True)
+async def league(database: Database) -> None:
+    """Three teams; a hundred heroes, numbered from 1, of whom every second is in team 1, the others in none."""
+    async with database.engine.begin() as connection:
+        await connection.run_sync(SQLModel.metadata.create_all, [model.__table__ for model in LEAGUE])  # type: ignore[attr-defined]  # SQLModel sets it
+    await execute(database, "INSERT INTO team SELECT n, 'team ' || n FROM generate_series(1, 3) AS n")
+    await execute(
+        database,
+        "INSERT INTO hero (id, name, team_id, strength, active) "
+        f"SELECT n, 'hero ' || n, CASE n % 2 WHEN 0 THEN 1 END, 1, true FROM generate_series(1, {HEROES}) AS n",
+    )
+
+
+async def execute_all(database: Database, statements: Sequence[str]) -> None:
+    """Run statements in one transaction of the test's own."""
+    async with database.engine.begin() as connection:
+        for statement in statements:
+            await connection.execute(text(statement))
+
+
+async def execute(database: Database, statement: str, **values: Any) -> Rows:
+    """Run a statement in a session of the test's own."""
+    async with database.engine.begin() as connection:
+        found = await connection.execute(text(statement), values)
+        return [tuple(row) for row in found] if found.returns_rows else []
+
+
+@pytest.fixture
+def run(make_runner: MakeRunner) -> Run:
+    """A function that runs `transfer_rows` to its end, or to where it is stopped."""
+    runner = replace(make_runner(), tables=find_tables(MODELS, {}))
+
+    async def run_once(
+        *, run_id: str = "t", everything: bool = False, stop_after: int | None = None, **params: Any
+    ) -> Outcome:
+        stop = StopSignal()
+        given = {"table": "hero", "column": "team_id", "to": 2, "reason": REASON} | params
+        options: dict[str, object] = {"all": True} if everything else {}
+        stopping: Runner = replace(runner, stop=stop, emit=partial(stop_at, stop, [], stop_after))
+        return await stopping.run(Delivery(run_id, "transfer_rows", given, options, "arq:queue", 1))
+
+    return run_once
+
+
+def stop_at(stop: StopSignal, seen: list[Event], number: int | None, event: Event) -> None:
+    """Ask a worker to stop once so many chunks are committed."""
+    if isinstance(event, ChunkCommitted):
+        seen.append(event)
+        if len(seen) == number:
+            stop.set()
+
+
+def counts(outcome: Outcome) -> tuple[int, int, int]:
+    """Moved, unchanged, missing."""
+    assert isinstance(outcome, Succeeded), outcome
+    result: Any = outcome.result
+    assert set(result) == {"moved", "unchanged", "missing"}
+    return result["moved"], result["unchanged"], result["missing"]
+
+
+async def audit(database: Database) -> Rows:
+    """The audit rows' keys, old and new values, in the order in which they were written."""
+    return [
+        tuple(row)
+        for row in await execute(
+            database,
+            "SELECT CAST(row_key AS jsonb), CAST(old_value AS jsonb), CAST(new_value AS jsonb) "
+            "FROM heavylift_moves ORDER BY id",
+        )
+    ]
+
+
+async def test_rows_of_a_where_move_and_say_so(run: Run, database: Database) -> None:
+    """Each row that is meant and differs moves, with one audit row; the others stay without one."""
+    await execute(database, "UPDATE hero SET team_id = 2 WHERE id IN (4, 6)")
+    outcome = await run(where={"team_id": {"is_null": False}})
+    assert counts(outcome) == (48, 2, 0)
+    moved = [n for n in range(2, HEROES + 1, 2) if n not in {4, 6}]
+    assert await audit(database) == [({"id": n}, 1, 2) for n in moved]
+    assert await execute(database, "SELECT id FROM hero WHERE team_id = 2 ORDER BY id") == [
+        (n,) for n in range(2, HEROES + 1, 2)
+    ]
+
+
+async def test_an_audit_row_says_who_when_what_and_why(run: Run, database: Database) -> None:
+    """Run, table, key, column, reason, actor and moment stand beside the two values."""
+    await run(run_id="who", ids=[5], reason="  sold to team 2 ")
+    ((run_id, table, key, column, reason, actor, recent),) = await execute(
+        database,
+        "SELECT run_id, table_name, CAST(row_key AS jsonb), column_name, reason, actor, "
+        "moved_at BETWEEN now() - interval '1 minute' AND now() FROM heavylift_moves",
+    )
+    assert (run_id, table, key, column, reason, recent) == ("who", "hero", {"id": 5}, "team_id", "sold to team 2", True)
+    assert actor == "one"
+
+
+async def test_ids_move_each_once(run: Run, database: Database) -> None:
+    """Ids that are named twice, in whichever form, count once; those without a row are missing."""
+    outcome = await run(ids=[7, 3, "7", 3, 2, {"id": 9}, 1000, -1, 1000])
+    assert counts(outcome) == (4, 0, 2)
+    assert sorted(key["id"] for key, _, _ in await audit(database)) == [2, 3, 7, 9]
+
+
+async def test_a_second_run_finds_nothing_to_do(run: Run, database: Database) -> None:
+    """Rows that hold the value already are counted as unchanged, and get no audit row."""
+    await run(run_id="first", everything=True)
+    before = await audit(database)
+    assert counts(await run(run_id="second", everything=True)) == (0, HEROES, 0)
+    assert await audit(database) == before
+
+
+@pytest.mark.parametrize("form", ["where", "ids"])
+async def test_interrupted_at_each_chunk(run: Run, database: Database, form: str) -> None:
+    """A run stopped after each chunk in turn moves each row once, and its counts are those of a whole one."""
+    given: Mapping[str, Any] = {"ids": [*range(1, 61), *range(1000, 1010)]} if form == "ids" else {"everything": True}
+    stops = 0
+    while isinstance(outcome := await run(stop_after=1, **given), Interrupted):
+        stops += 1
+    total, missing = (60, 10) if form == "ids" else (HEROES, 0)
+    assert stops == (total + missing) // 10
+    assert counts(outcome) == (total, 0, missing)
+    assert sorted(key["id"] for key, _, _ in await audit(database)) == list(range(1, total + 1))
+
+
+@pytest.mark.parametrize("form", ["where", "ids"])
+async def test_the_old_value_is_the_one_under_the_lock(run: Run, database: Database, form: str) -> None:
+    """What another session writes before the row can be locked is what the audit row says, and decides what moves."""
+    given: Mapping[str, Any] = {"ids": [2, 4, 6]} if form == "ids" else {"where": {"id": {"in": [2, 4, 6]}}}
+    async with database.engine.begin() as other:
+        await other.execute(text("UPDATE hero SET team_id = 3 WHERE id = 4"))
+        await other.execute(text("UPDATE hero SET team_id = 2 WHERE id = 6"))
+        running = asyncio.ensure_future(run(**given))
+        waiting = text("SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock'")
+        async with database.engine.connect() as looking:
+            while not (await looking.execute(waiting)).scalar_one():
+                await looking.rollback()
+                assert not running.done()
+    assert counts(await running) == (2, 1, 0)
+    assert await audit(database) == [({"id": 2}, 1, 2), ({"id": 4}, 3, 2)]
+
+
+@pytest.mark.parametrize(
+    ("asked", "moved", "unchanged", "looked_at"),
+    [({"eq": 3}, 2, 0, 2), ({"in": [2, 3]}, 2, 2, HEROES), ({"ge": 2}, 2, 2, HEROES)],
+)
+async def test_few_rows_are_found_by_their_index(
+    run: Run, database: Database, asked: object, moved: int, unchanged: int, looked_at: int
+) -> None:
+    """Rows of one value are walked along its index, and none is met again where it has moved to."""
+    await execute(database, "UPDATE hero SET team_id = 3 WHERE id IN (10, 90)")
+    await execute(database, "UPDATE hero SET team_id = 2 WHERE id IN (11, 91)")
+    await execute(database, "CREATE INDEX ON hero (team_id, id)")
+    await execute(database, "ANALYZE hero")
+    assert counts(await run(where={"team_id": asked})) == (moved, unchanged, 0)
+    assert await execute(database, "SELECT done FROM heavylift_progress") == [(looked_at,)]
+
+
+async def test_a_row_that_leaves_the_where_is_not_moved(run: Run, database: Database) -> None:
+    """A row that another session takes out of the `where` before it can be locked stays where that one put it."""
+    async with database.engine.begin() as other:
+        await other.execute(text("UPDATE hero SET team_id = 3 WHERE id = 4"))
+        running = asyncio.ensure_future(run(where={"team_id": {"eq": 1}, "id": {"lt": 8}}))
+        waiting = text("SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock'")
+        async with database.engine.connect() as looking:
+            while not (await looking.execute(waiting)).scalar_one():
+                await looking.rollback()
+                assert not running.done()
+    assert counts(await running) == (2, 0, 0)
+    assert await execute(database, "SELECT team_id FROM hero WHERE id = 4") == [(3,)]
+
+
+@pytest.mark.parametrize("timing", ["", "DEFERRABLE INITIALLY DEFERRED"])
+async def test_a_refused_row_is_put_aside_without_an_audit_row(run: Run, database: Database, timing: str) -> None:
+    """Of a chunk the rows that the database refuses stay, are in quarantine and leave no trace; the others move."""
+    await execute(database, "CREATE TABLE pair (hero_id int, team_id int, PRIMARY KEY (hero_id, team_id))")
+    await execute(
+        database, "INSERT INTO pair SELECT h, t FROM generate_series(1, 100) AS h, generate_series(1, 3) AS t"
+    )
+    await execute(database, "DELETE FROM pair WHERE team_id = 2 AND hero_id IN (3, 44, 45)")
+    await execute(database, f"ALTER TABLE hero ADD CONSTRAINT fits FOREIGN KEY (id, team_id) REFERENCES pair {timing}")
+    assert counts(await run(everything=True)) == (97, 0, 0)
+    assert await execute(
+        database,
+        "SELECT position, sqlstate, constraint_name, CAST(payload AS jsonb) FROM heavylift_quarantine ORDER BY id",
+    ) == [(0, "23503", "fits", {"id": n, "team_id": 2}) for n in (3, 44, 45)]
+    assert await execute(database, "SELECT id FROM hero WHERE team_id IS DISTINCT FROM 2 ORDER BY id") == [
+        (3,),
+        (44,),
+        (45,),
+    ]
+    assert {key["id"] for key, _, _ in await audit(database)} == set(range(1, 101)) - {3, 44, 45}
+    assert await execute(database, "SELECT CAST(counters AS jsonb) ->> 'quarantined' FROM heavylift_progress") == [
+        ("3",)
+    ]
+
+
+async def test_a_team_that_does_not_exist(run: Run, database: Database) -> None:
+    """Where every row is refused the run stops at fifty; what it was refused for stays to be read."""
+    outcome = await run(everything=True, to=9)
+    assert isinstance(outcome, Failed)
+    assert outcome.error.type == "TooManyRefusedError"
+    assert await execute(database, "SELECT count(*), min(sqlstate) FROM heavylift_quarantine") == [(50, "23503")]
+    assert await audit(database) == []
+
+
+async def test_a_few_refused_rows_are_no_failure(run: Run, database: Database) -> None:
+    """Below fifty rows all may be refused."""
+    assert counts(await run(ids=[1, 2, 3, 4, 5, 500], to=9)) == (0, 0, 1)
+    assert await execute(database, "SELECT count(*) FROM heavylift_quarantine") == [(5,)]
+
+
+async def test_nobody_is_told_of_a_move_that_a_trigger_prevents(run: Run, database: Database) -> None:
+    """A trigger that skips rows in silence fails the run, with nothing of its chunk kept."""
+    await execute(
+        database,
+        "CREATE FUNCTION stay() RETURNS trigger LANGUAGE plpgsql AS "
+        "$$ BEGIN IF NEW.id = 15 THEN RETURN NULL; END IF; RETURN NEW; END $$",
+    )
+    await execute(database, "CREATE TRIGGER stay BEFORE UPDATE ON hero FOR EACH ROW EXECUTE FUNCTION stay()")
+    outcome = await run(everything=True)
+    assert isinstance(outcome, Failed)
+    assert "kept 1 of 10 rows from being moved" in outcome.error.message
+    assert [key["id"] for key, _, _ in await audit(database)] == list(range(1, 11))
+
+
+MOMENT = "2024-05-06T07:08:09.000001"
+BADGE = "0189f7e5-0000-7000-8000-0000000000ff"
+
+
+@pytest.mark.parametrize(
+    ("column", "before", "to", "old", "new"),
+    [
+        ("team_id", "NULL", 1, None, 1),
+        ("team_id", "3", None, 3, None),
+        ("name", "'Ann'", 'Änn \\ "', "Ann", 'Änn \\ "'),
+        ("strength", "1.5", "2", "1.50", "2.00"),
+        ("strength", "0.01", 9999999999.99, "0.01", "9999999999.99"),
+        ("joined", "'9999-12-31'", "2024-02-29", "9999-12-31", "2024-02-29"),
+        ("joined", "'infinity'", "9999-12-31", "infinity", "9999-12-31"),
+        ("seen_at", "NULL", f"{MOMENT}Z", None, "2024-05-06 07:08:09.000001+00"),
+        ("badge", "NULL", BADGE, None, BADGE),
+        ("active", "true", False, True, False),
+        ("speed", "'NaN'", 0.1, "NaN", 0.1),
+        ("emblem", r"'\x00ff'", "ab", r"\x00ff", r"\x6162"),
+        ("traits", """'{"a": 1.10}'""", {"b": [None, "x"]}, '{"a": 1.10}', '{"b":[null,"x"]}'),
+        ("form", "'rested'", "worn", "rested", "tired"),
+    ],
+)
+async def test_both_values_are_written_as_they_are(
+    run: Run, database: Database, column: str, before: str, to: object, old: object, new: object
+) -> None:
+    """Values of every type stand in the audit row exactly, those without a form in JSON as text."""
+    await execute(database, f"UPDATE hero SET {column} = {before}")
+    assert counts(await run(ids=[1], column=column, to=to)) == (1, 0, 0)
+    assert await audit(database) == [({"id": 1}, old, new)]
+    assert counts(await run(run_id="again", ids=[1], column=column, to=to)) == (0, 1, 0)
+
+
+@pytest.mark.parametrize("form", ["lists", "objects", "where"])
+async def test_a_key_of_two_columns(run: Run, database: Database, form: str) -> None:
+    """Rows known by several columns are named by lists, in the key's order, or by objects."""
+    await execute(
+        database, "INSERT INTO bench SELECT r, n FROM unnest(ARRAY['a', 'b']) AS r, generate_series(1, 30) AS n"
+    )
+    wanted = [("a", 3), ("b", 3), ("b", 30)]
+    forms: Mapping[str, Any] = {
+        "lists": {"ids": [*map(list, wanted), ["c", 3]]},
+        "objects": {"ids": [{"number": number, "row": row} for row, number in [*wanted, ("c", 3)]]},
+        "where": {"where": {"or": [{"row": {"eq": row}, "number": {"eq": number}} for row, number in wanted]}},
+    }
+    assert counts(await run(table="bench", column="hero_id", to=5, **forms[form])) == (
+        3,
+        0,
+        0 if form == "where" else 1,
+    )
+    assert await audit(database) == [({"row": row, "number": number}, None, 5) for row, number in wanted]
+
+
+async def test_ids_that_the_database_holds_for_equal(run: Run, database: Database) -> None:
+    """Ids count as the key compares them: two that name one row are one, and none of them is missing."""
+    await execute(database, "INSERT INTO bench VALUES ('a', 1)")
+    await execute(database, 'ALTER TABLE bench ALTER "row" TYPE char(5)')
+    assert counts(await run(table="bench", column="hero_id", to=5, ids=[["a", 1], ["a  ", 1]])) == (1, 0, 0)
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ({}, "Without a `where` every row of table 'hero' would be touched"),
+        ({"where": {}}, "Without a `where` every row"),
+        ({"ids": [1], "where": {"id": {"eq": 1}}}, "either `ids` or `where`, and both were given"),
+        ({"ids": []}, "`ids` names no row"),
+        ({"ids": list(range(10_001))}, "names 10,001 rows, more than 10,000. Say which rows are meant with `where`"),
+        ({"ids": [1, [2]]}, "Number 2 of `ids` is [2], which is no value of the primary key (id)"),
+        ({"ids": [1, None]}, "Number 2 of `ids` is None"),
+        ({"ids": [{"number": 1}]}, "Number 1 of `ids` is {'number': 1}"),
+        ({"ids": [1, "x", 2**40]}, "number 2: column 'id': Input should be a valid integer"),
+        ({"ids": [2**40]}, "outside the column's range"),
+        ({"ids": [["a", 1, 2]], "table": "bench", "column": "hero_id"}, "no value of the primary key (row, number)"),
+        ({"ids": [1], "reason": " "}, "`reason` is empty"),
+        ({"ids": [1], "column": "id"}, "part of the primary key"),
+        ({"ids": [1], "column": "initial", "to": "x"}, "written by the database alone"),
+        ({"ids": [1], "column": "teem_id"}, "Did you mean 'team_id'?"),
+        (
+            {"ids": [1], "to": "two"},
+            "`to` does not fit table 'hero': column 'team_id': Input should be a valid integer",
+        ),
+        ({"ids": [1], "column": "name", "to": None}, "may not be null"),
+        ({"ids": [1], "column": "name", "to": "x" * 21}, "at most 20 characters"),
+        ({"ids": [1], "column": "strength", "to": "0.001"}, "more than 2 decimals"),
+        ({"ids": [1], "table": "heroes"}, "Did you mean 'hero'?"),
+        ({"where": {"team_id": {"eq": "x"}}}, "valid integer"),
+    ],
+)
+async def test_what_cannot_be_asked(run: Run, database: Database, given: dict[str, Any], said: str) -> None:
+    """What does not fit fails the run with one clear line before anything is touched."""
+    outcome = await run(**given)
+    assert isinstance(outcome, Failed), outcome
+    assert said in outcome.error.message
+    assert await audit(database) == []
+
+
+async def test_updates_must_be_allowed(make_runner: MakeRunner) -> None:
+    """A table whose configuration leaves `update` out is refused."""
+    runner = replace(make_runner(), tables=find_tables(MODELS, {"hero": ("read", "upsert")}))
+    params = {"table": "hero", "ids": [1], "column": "team_id", "to": 2, "reason": REASON}
+    outcome = await runner.run(Delivery("t", "transfer_rows", params, {}, "arq:queue", 1))
+    assert isinstance(outcome, Failed)
+    assert outcome.error.type == "NotAllowedError"
+
+
+async def test_a_column_of_the_key_that_only_the_database_knows(run: Run, database: Database) -> None:
+    """What the database says is the key counts, whatever the model says."""
+    await execute(database, "ALTER TABLE bench DROP CONSTRAINT bench_pkey")
+    await execute(database, 'ALTER TABLE bench ADD PRIMARY KEY ("row", number, hero_id)')
+    outcome = await run(table="bench", where={"number": {"eq": 1}}, column="hero_id", to=5)
+    assert isinstance(outcome, Failed)
+    assert "part of the primary key that table 'bench' really has" in outcome.error.message
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "UPDATE heavylift_moves SET reason = 'another'",
+        "DELETE FROM heavylift_moves",
+        "DELETE FROM heavylift_moves WHERE false",
+        "TRUNCATE heavylift_moves",
+        "SET LOCAL session_replication_role = replica; DELETE FROM heavylift_moves",
+    ],
+)
+async def test_the_trail_is_only_added_to(run: Run, database: Database, statement: str) -> None:
+    """The database refuses to change or remove an audit row, whoever asks, and says what to do instead."""
+    await run(ids=[1])
+    with pytest.raises(DBAPIError, match="the audit trail is only ever added to"):
+        await execute_all(database, statement.split("; "))
+    assert len(await audit(database)) == 1
