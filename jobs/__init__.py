@@ -5,6 +5,7 @@ from jobs.bulk_upsert import bulk_upsert
 from jobs.chunked_delete import chunked_delete
 from jobs.cleanup import cleanup
 from jobs.export_rows import export_rows
+from jobs.stream_process import stream_process
 from jobs.transfer_funds import transfer_funds
 from jobs.transfer_rows import transfer_rows
 
@@ -14,6 +15,7 @@ __all__ = [
     "chunked_delete",
     "cleanup",
     "export_rows",
+    "stream_process",
     "transfer_funds",
     "transfer_rows",
 ]

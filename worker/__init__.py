@@ -22,6 +22,7 @@ if TYPE_CHECKING:
         ParametersError,
         PreflightError,
         RequestError,
+        ResultError,
         Retry,
         Snooze,
         TooManyRefusedError,
@@ -43,6 +44,7 @@ if TYPE_CHECKING:
     from worker.core.update_counts import UpdateCounts
     from worker.core.where import Condition, parse_where
     from worker.declare.context import Books, Chunk, JobContext, LedgerPage, Mover, RowUpdate, Upsert, WhereUpdate
+    from worker.declare.processors import PROCESSORS, ChangedRows, GivenRows, Processors, processor
     from worker.declare.registry import REGISTRY, Registry, job
     from worker.declare.tables import RegisteredTable, Tables
     from worker.declare.walk import Span, Walk, primary_walk
@@ -79,6 +81,7 @@ _HOMES: dict[str, tuple[str, ...]] = {
         "ParametersError",
         "PreflightError",
         "RequestError",
+        "ResultError",
         "Retry",
         "Snooze",
         "TooManyRefusedError",
@@ -135,6 +138,13 @@ _HOMES: dict[str, tuple[str, ...]] = {
         "RowUpdate",
         "Upsert",
         "WhereUpdate",
+    ),
+    "worker.declare.processors": (
+        "PROCESSORS",
+        "ChangedRows",
+        "GivenRows",
+        "Processors",
+        "processor",
     ),
     "worker.declare.registry": (
         "REGISTRY",
@@ -194,6 +204,7 @@ _HOMES: dict[str, tuple[str, ...]] = {
 
 __all__ = [
     "ABSENT",
+    "PROCESSORS",
     "REGISTRY",
     "TRANSFER_FIELDS",
     "AccountText",
@@ -203,12 +214,14 @@ __all__ = [
     "Books",
     "BooksError",
     "Cancel",
+    "ChangedRows",
     "Chunk",
     "Client",
     "ColumnFacts",
     "Condition",
     "ConflictError",
     "Feed",
+    "GivenRows",
     "HeavyliftError",
     "InvalidRowError",
     "Isolated",
@@ -223,6 +236,7 @@ __all__ = [
     "ParametersError",
     "Portion",
     "PreflightError",
+    "Processors",
     "Progress",
     "ReasonText",
     "Refused",
@@ -230,6 +244,7 @@ __all__ = [
     "RegisteredTable",
     "Registry",
     "RequestError",
+    "ResultError",
     "Retry",
     "RowFault",
     "RowUpdate",
@@ -274,6 +289,7 @@ __all__ = [
     "open_source",
     "parse_where",
     "primary_walk",
+    "processor",
     "row_payload",
     "where_clause",
     "writable_columns",

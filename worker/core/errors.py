@@ -152,6 +152,16 @@ class UnknownJobError(RequestError):
         super().__init__(f"No job is called {name!r}. {choices(name, existing)}")
 
 
+class UnknownProcessorError(RequestError):
+    """No registered processor has that name."""
+
+    def __init__(self, name: str, existing: Iterable[str]) -> None:
+        super().__init__(
+            f"No processor is called {name!r}. {choices(name, existing)} Declare one with @processor in a module that "
+            "WORKER_JOBS names, for example WORKER_JOBS=jobs,myapp.jobs"
+        )
+
+
 class UnknownTableError(RequestError):
     """No registered table has that name."""
 
