@@ -55,9 +55,9 @@ TYPES = {
     "char(3)": "'a', 'abc'",
     "bytea": r"'\x00ff', '', '\x5c78'",
     "boolean": "'t', 'f'",
-    "date": "'0001-01-02', '9999-12-30', 'infinity'",
-    "timestamp": "'2024-03-31 02:30:00.123456', '9999-12-31 23:59:59', '-infinity'",
-    "timestamptz": "'2024-03-31 02:30:00.123456+05:45', 'infinity'",
+    "date": "'0001-01-01', '9999-12-31', '2024-02-29'",
+    "timestamp": "'2024-03-31 02:30:00.123456', '9999-12-31 23:59:59.999999', '0001-01-01'",
+    "timestamptz": "'2024-03-31 02:30:00.123456+05:45', '9999-12-31 23:59:59.999999+00'",
     "time": "'23:59:59.999999', '00:00'",
     "timetz": "'12:30:00.000001+05:45'",
     "interval": "'-1 day 00:00:00.000001', '5 days'",
@@ -276,6 +276,19 @@ async def test_values_of_every_type_arrive_exactly(prepare: Prepare, execute: Ex
         written = f"SELECT id, v{at}::text FROM {{}} ORDER BY id"
         staged = await rows_of(database, written.format("staging"))
         assert await rows_of(database, written.format("target")) == staged, kind
+
+
+async def test_infinity_is_refused_and_not_made_a_day(prepare: Prepare, execute: Execute, database: Database) -> None:
+    """A moment that Python's calendar lacks is put aside with the reason, and the others of its column arrive."""
+    await execute(
+        *(f"CREATE TABLE {name} (id int PRIMARY KEY, day date, moment timestamptz)" for name in ("staging", "target")),
+        "INSERT INTO staging VALUES (1, 'infinity', NULL), (2, '9999-12-31', NULL), (3, NULL, '-infinity')",
+    )
+    assert isinstance(await (await prepare("staging", "target")).run(upsert(table="target")), Succeeded)
+    assert await rows_of(database, "SELECT id, day::text FROM target") == [(2, "9999-12-31")]
+    reasons = await rows_of(database, "SELECT position, reason FROM heavylift_quarantine ORDER BY position")
+    assert [position for position, _ in reasons] == [1, 3]
+    assert all("infinity" in str(reason) for _, reason in reasons)
 
 
 @pytest.mark.parametrize("modelled", [True, False])

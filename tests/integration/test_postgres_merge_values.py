@@ -296,3 +296,31 @@ async def make_types(engine: AsyncEngine, execute: Execute, declaration: str) ->
                 "CREATE COLLATION folded (provider = icu, locale = 'und-u-ks-level2', deterministic = false);"
                 "CREATE DOMAIN name_ AS text COLLATE folded"
             )
+
+
+async def test_the_end_of_time_is_a_day(postgres: AsyncEngine, execute: Execute, upsert: Upsert) -> None:
+    """The first and the last day, and the moments beside them, are stored as what they are and not as infinity."""
+    await execute("CREATE TABLE t (id int PRIMARY KEY, day date, moment timestamptz, local timestamp)")
+    table = Table(
+        "t",
+        MetaData(),
+        Column("id", Integer, primary_key=True),
+        Column("day", Date),
+        Column("moment", DateTime(timezone=True)),
+        Column("local", DateTime),
+    )
+    last, first = datetime.max, datetime.min  # noqa: DTZ901 - the column without a zone holds such
+    rows = [
+        {"id": 1, "day": date.max, "moment": last.replace(tzinfo=UTC), "local": last},
+        {"id": 2, "day": date.min, "moment": first.replace(tzinfo=UTC), "local": first},
+    ]
+    await upsert(table, rows)
+    assert (await upsert(table, rows)).unchanged == 2
+    async with postgres.connect() as connection:
+        stored = await connection.exec_driver_sql(
+            "SELECT isfinite(day) AND isfinite(moment) AND isfinite(local), day::text, local::text FROM t ORDER BY id"
+        )
+        assert [tuple(row) for row in stored] == [
+            (True, "9999-12-31", "9999-12-31 23:59:59.999999"),
+            (True, "0001-01-01", "0001-01-01 00:00:00"),
+        ]

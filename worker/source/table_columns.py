@@ -1,19 +1,21 @@
 """How the columns of one table are read so that what they hold reaches another table as it is.
 
-Owns the form in which a value travels: the model's, but for documents, whose numbers a fast parser would round, and for
-what Python has no type for, which travels as the database writes it.
+Owns the form in which a value travels: the model's, but for documents, whose numbers a fast parser would round, for
+moments, of which a driver takes the last for infinity, and for what Python has no type for: these travel as the
+database writes them.
 """
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import date, datetime
 from ipaddress import IPv4Address, IPv4Interface, IPv4Network, IPv6Address, IPv6Interface, IPv6Network
 from typing import Final
 
-from sqlalchemy import JSON, Column, ColumnElement, Enum, Table, Text, cast, type_coerce
+from sqlalchemy import JSON, Column, ColumnElement, Date, DateTime, Enum, Table, Text, cast, type_coerce
 from sqlalchemy.types import NullType, TypeEngine
 
 from worker.core.table_facts import TableFacts
-from worker.source.column_types import implied_type
+from worker.source.column_types import implied_type, undecorated
 from worker.source.json_numbers import parse_document
 from worker.source.raw_values import Lost
 
@@ -55,12 +57,28 @@ def reading_of(column: Column[object], target: TypeEngine[object] | None) -> Col
     """
     if isinstance(column.type, JSON):
         return ColumnReading(column.name, cast(column, Text), _document)
+    if isinstance(undecorated(column.type), Date | DateTime):
+        return ColumnReading(column.name, cast(column, Text), _moment_of(undecorated(column.type)))
     if isinstance(column.type, NullType):
         return ColumnReading(column.name, cast(column, Text))
     if isinstance(column.type, Enum) and isinstance(target, Enum):
         # a table without a model has the labels only, and validation wants the members
         return ColumnReading(column.name, type_coerce(column, target))
     return ColumnReading(column.name, column, _written if implied_type(column.type) is object else None)
+
+
+def _moment_of(type_: TypeEngine[object]) -> Callable[[object], object]:
+    """Reads a moment from the text that the database writes: a driver takes the last day for infinity, and back."""
+    read = datetime.fromisoformat if isinstance(type_, DateTime) else date.fromisoformat
+
+    def moment(text: object) -> object:
+        try:
+            return read(str(text))
+        except ValueError:
+            # infinity, a year before 1 or after 9999, or a DateStyle that is not ISO
+            return Lost(f"a moment that has no place in the calendar of this program: {text}")
+
+    return moment
 
 
 def _document(text: object) -> object:

@@ -29,6 +29,7 @@ from sqlalchemy.types import NullType
 
 from worker.core.table_facts import ColumnFacts
 from worker.database.postgres.row_shape import RowShape
+from worker.database.postgres.sent_values import sent_type
 from worker.declare.exact_types import CatalogueType
 
 # A cast to these, or to arrays of them, rounds as storing does. A cast to a text or bit type with its length would cut
@@ -81,7 +82,7 @@ def key_order(shape: RowShape, dialect: Dialect) -> Select[int, int]:
 
 def sent_value(position: int, facts: ColumnFacts) -> ColumnElement[object]:
     """One value, sent by itself for the column at this position."""
-    return cast(bindparam(value_name(position), type_=NullType()), CatalogueType(facts.driver_type))
+    return cast(bindparam(value_name(position), type_=NullType()), CatalogueType(sent_type(facts)))
 
 
 def converted(
@@ -110,7 +111,7 @@ def differs(current: ColumnElement[object], incoming: ColumnElement[object], fac
 def _unnested(shape: RowShape, sent: Mapping[int, Column[object]]) -> TableValuedAlias:
     """Rows of arrays: the array that is sent for each position becomes a column of that number."""
     arrays = [
-        cast(bindparam(value_name(at), type_=NullType()), CatalogueType(f"{shape.column_facts(column).driver_type}[]"))
+        cast(bindparam(value_name(at), type_=NullType()), CatalogueType(f"{sent_type(shape.column_facts(column))}[]"))
         for at, column in sent.items()
     ]
     names = [f"c{at}" for at in sent]

@@ -7,6 +7,7 @@ validate: a value that does not fit its column is the database's to refuse, or w
 from collections.abc import Callable, Sequence
 from datetime import UTC, date, datetime, time, timedelta
 from decimal import Decimal
+from typing import Final
 from uuid import UUID
 
 from sqlalchemy import Column, Dialect
@@ -14,6 +15,17 @@ from sqlalchemy import Column, Dialect
 from worker.core.errors import RequestError
 from worker.core.table_facts import ColumnFacts
 from worker.database.dialect import Encoder
+
+_MOMENTS: Final = frozenset({"date", "timestamp", "timestamptz"})
+
+
+def sent_type(facts: ColumnFacts) -> str:
+    """The built-in type as which a column's values are sent.
+
+    Moments travel in their written form: the driver takes 9999-12-31 for infinity and 0001-01-01 for minus infinity,
+    and the end of time that many tables hold would silently become another one.
+    """
+    return "text" if facts.driver_type in _MOMENTS else facts.driver_type
 
 
 def column_encoder(column: Column[object], facts: ColumnFacts, dialect: Dialect) -> Encoder:
@@ -31,9 +43,9 @@ def column_encoder(column: Column[object], facts: ColumnFacts, dialect: Dialect)
     process = column.type.dialect_impl(dialect).bind_processor(dialect)
     if facts.array:
         return _array_encoder(column.name, process)
-    if facts.driver_type == "timestamp":
-        # SQLModel's own type yields aware values even where an older table has no time zone, which asyncpg refuses
-        return lambda values: [_naive(value if process is None else process(value)) for value in values]
+    if facts.driver_type in _MOMENTS:
+        write = _written_naive if facts.driver_type == "timestamp" else _written_moment
+        return lambda values: [write(value if process is None else process(value)) for value in values]
     if process is None:
         return _as_they_are
     if facts.type_name in {"json", "jsonb"}:
@@ -45,10 +57,15 @@ def _as_they_are(values: Sequence[object]) -> Sequence[object]:
     return values
 
 
-def _naive(value: object) -> object:
+def _written_moment(value: object) -> object:
+    return value.isoformat() if isinstance(value, date) else value
+
+
+def _written_naive(value: object) -> object:
+    # SQLModel's own type yields aware values even where an older table has no time zone: those are moments in UTC
     if isinstance(value, datetime) and value.tzinfo is not None:
-        return value.astimezone(UTC).replace(tzinfo=None)
-    return value
+        value = value.astimezone(UTC).replace(tzinfo=None)
+    return _written_moment(value)
 
 
 def _array_encoder(name: str, process: Callable[[object], object] | None) -> Encoder:

@@ -10,7 +10,7 @@ from sqlalchemy.types import NullType
 from worker.core.table_facts import ColumnFacts
 from worker.database.postgres.model_defaults import SqlExpression, value_maker
 from worker.database.postgres.row_shape import RowShape
-from worker.database.postgres.sent_values import column_encoder
+from worker.database.postgres.sent_values import column_encoder, sent_type
 from worker.declare.exact_types import CatalogueType
 
 
@@ -45,5 +45,5 @@ def _name(position: int) -> str:
 
 
 def _touch(position: int, facts: ColumnFacts) -> ColumnElement[object]:
-    sent = cast(bindparam(_name(position), type_=NullType()), CatalogueType(facts.driver_type))
+    sent = cast(bindparam(_name(position), type_=NullType()), CatalogueType(sent_type(facts)))
     return cast(sent, CatalogueType(facts.type_name))
