@@ -17,6 +17,7 @@ from sqlalchemy.exc import DBAPIError
 from sqlmodel import SQLModel, select
 
 from tests.conftest import SHOP, MakeRunner
+from tests.support import bank, shop_models
 from tests.support.databases import QUICK, VERSIONS, fresh_database, older_bin_dir
 from tests.support.pgbouncer import PgBouncerProcess, pgbouncer_program
 from tests.support.pressure import session
@@ -29,14 +30,17 @@ from worker.core.settings import Settings
 from worker.database.claims import Delivery
 from worker.database.engine import Database, open_database
 from worker.database.migrate import check_version, migrate
+from worker.declare.tables import find_tables
 from worker.embedded import PostgresProcess
 from worker.embedded.programs import postgres_bin_dir
 from worker.main import load_declared
+from worker.run.runner import Runner
 
 SERVER_CONNECTIONS = 3
 RUNS = 6
 TALLIES = 100
 ITEMS = 100
+TRANSFERS = 40
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +64,11 @@ def items(run: int) -> list[dict[str, object]]:
     """Rows of which half are the next run's too."""
     first = run * ITEMS // 2
     return [{"sku": f"k{n:04}", "name": "x", "quantity": n, "price": "1.50"} for n in range(first, first + ITEMS)]
+
+
+def transfers(run: int) -> list[dict[str, object]]:
+    """Transfers among ten accounts."""
+    return [bank.row(f"{run}-{n}", f"A{n % 10}", f"A{(n + 1) % 10}", "0.25") for n in range(TRANSFERS)]
 
 
 DISTINCT_ITEMS = ITEMS + (RUNS - 1) * ITEMS // 2
@@ -88,6 +97,30 @@ SCENARIOS = (
         lambda _: {"table": "tally", "where": {"id": {"le": 50}}, "column": "value", "to": 7, "reason": "a test"},
         "SELECT sum(value), (SELECT count(*) FROM heavylift_moves) FROM tally",
         (350, 50),
+    ),
+    Scenario(
+        "chunked_delete",
+        lambda run: {"table": "tally", "where": {"id": {"between": [10 * run + 1, 10 * run + 5]}}},
+        "SELECT count(*) FROM tally",
+        (TALLIES - 5 * RUNS,),
+    ),
+    Scenario(
+        "stream_process",
+        lambda _: {"table": "tally", "processor": "one_more"},
+        "SELECT count(*), min(value), max(value) FROM tally",
+        (TALLIES, RUNS, RUNS),
+    ),
+    Scenario(
+        "export_rows",
+        lambda run: {"table": "tally", "uri": f"tallies-{run}.csv.gz"},
+        "SELECT count(*), sum(done) FROM heavylift_progress WHERE done > 0",
+        (RUNS, RUNS * TALLIES),
+    ),
+    Scenario(
+        "transfer_funds",
+        lambda run: {"table": "account", "source": {"rows": transfers(run)}},
+        "SELECT sum(balance), (SELECT count(*) FROM heavylift_transfers) FROM account",
+        (1000, RUNS * TRANSFERS),
     ),
     Scenario("add_one", lambda _: {}, "SELECT count(*), min(value), max(value) FROM tally", (TALLIES, RUNS, RUNS)),
 )
@@ -119,10 +152,10 @@ async def database_url(postgres: PostgresProcess, bouncer: PgBouncerProcess) -> 
 
 
 @pytest.fixture
-def settings(settings: Settings) -> Settings:
+def settings(settings: Settings, tmp_path: Path) -> Settings:
     """A worker's settings with a PgBouncer between, and chunks of ten rows."""
     small = {"chunk_start_rows": 10, "chunk_min_rows": 10, "chunk_max_rows": 10}
-    return settings.model_copy(update={**small, "pgbouncer": True})
+    return settings.model_copy(update={**small, "pgbouncer": True, "output_dirs": (tmp_path,)})
 
 
 @pytest.fixture
@@ -132,6 +165,11 @@ def environment(environment: dict[str, str]) -> dict[str, str]:
     return {**environment, **small, "WORKER_PGBOUNCER": "true", "WORKER_LEASE_S": "1"}
 
 
+def with_bank(runner: Runner) -> Runner:
+    """A runner that knows the shop's tables and the bank's."""
+    return replace(runner, tables=find_tables((shop_models.__name__, bank.BANK), bank.ALLOW))
+
+
 @pytest.fixture
 async def shop(database: Database) -> Database:
     """The database with a ledger, the shop's tables and tallies, all made through the PgBouncer."""
@@ -139,6 +177,7 @@ async def shop(database: Database) -> Database:
     async with database.engine.begin() as connection:
         await connection.run_sync(SQLModel.metadata.create_all, [model.__table__ for model in SHOP])  # type: ignore[attr-defined]  # SQLModel sets it
         await connection.execute(text(f"INSERT INTO tally SELECT n, 0 FROM generate_series(1, {TALLIES}) AS n"))
+        await bank.make_accounts(connection, {f"A{number}": 100 for number in range(10)})
     return database
 
 
@@ -147,7 +186,7 @@ async def test_many_runs_over_few_server_connections(
     scenario: Scenario, shop: Database, make_runner: MakeRunner, postgres: PostgresProcess
 ) -> None:
     """Each run has clients of its own, all take turns on the same connections, and the table is as it should be."""
-    runners = {f"r{number}": make_runner(f"r{number}") for number in range(RUNS)}
+    runners = {f"r{number}": with_bank(make_runner(f"r{number}")) for number in range(RUNS)}
     deliveries = [
         Delivery(name, scenario.job, scenario.params(number), {}, "arq:queue", 1) for number, name in enumerate(runners)
     ]

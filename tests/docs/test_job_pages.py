@@ -4,6 +4,7 @@ import re
 
 import pytest
 
+import jobs
 from tests.conftest import ROOT
 from worker import REGISTRY, load_settings
 from worker.main import load_declared
@@ -32,6 +33,11 @@ def test_a_page_answers_the_four_questions(name: str) -> None:
     assert [title for title in re.findall(r"^## (.*)$", PAGES[name], re.MULTILINE) if title in QUESTIONS] == [
         *QUESTIONS
     ]
+
+
+def test_every_shipped_job_has_a_page() -> None:
+    """No job is without one."""
+    assert set(PAGES) == set(jobs.__all__)
 
 
 def test_the_readme_has_a_line_a_job() -> None:

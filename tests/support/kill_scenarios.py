@@ -8,7 +8,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from tests.support import bank
 from tests.support.killed_runs import KillScenario
-from worker.database.tables import QUARANTINE, RUNS
+from worker.database.tables import MOVES, QUARANTINE, RUNS
 from worker.database.transfer_tables import BOOKS
 
 ITEMS = 600
@@ -168,7 +168,23 @@ def of_tallies(job: str) -> KillScenario:
     return KillScenario(name=job, job=job, prepare=make_tallies, params=lambda _: {})
 
 
+def of_processor(name: str, *, snapshot: bool) -> KillScenario:
+    """A run that gives every tally to a function which adds one."""
+    params: dict[str, object] = {"table": "tally", "processor": "one_more", "snapshot": snapshot}
+    return KillScenario(name=name, job="stream_process", prepare=make_tallies, params=lambda _: params)
+
+
 SCENARIOS = (
+    of_processor("stream_process", snapshot=False),
+    of_processor("stream_process on a snapshot", snapshot=True),
+    KillScenario(
+        name="transfer_rows",
+        job="transfer_rows",
+        prepare=make_tallies,
+        params=lambda _: {"table": "tally", "where": {"id": {"gt": 20}}, "column": "value", "to": 7, "reason": "kills"},
+        audit=(MOVES.name,),
+        left_out={MOVES.name: frozenset({"id", "moved_at"})},
+    ),
     of_tallies("add_one"),
     KillScenario(
         name="bulk_upsert",

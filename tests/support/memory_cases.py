@@ -107,6 +107,12 @@ CASES = (
         params=lambda _: {"table": "item", "source": {"table": "staging"}},
         environment={"WORKER_REFLECT": "staging"},
     ),
+    MemoryCase(
+        name="stream_process on a snapshot",
+        job="stream_process",
+        prepare=make_tallies,
+        params=lambda _: {"table": "tally", "processor": "look", "snapshot": True},
+    ),
     # row by row through the ORM, as a user's own job may: ten times slower than a shipped one
     MemoryCase(name="add_one", job="add_one", prepare=make_tallies, params=lambda _: {}, few=20_000, many=200_000),
 )

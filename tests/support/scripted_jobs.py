@@ -1,7 +1,7 @@
 """Jobs of the tests: one whose parameter picks its ending, one that shows anything done twice, two that are broken."""
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Literal
 
@@ -10,7 +10,7 @@ from sqlalchemy.ext.asyncio import create_async_engine
 from sqlmodel import col, select
 
 from tests.support.shop_models import Tally
-from worker import Cancel, JobContext, Retry, Snooze, job
+from worker import Cancel, JobContext, Retry, Snooze, job, processor
 
 Ending = Literal["return", "value_error", "retry", "snooze", "cancel", "connection", "commit", "hang", "bad_result"]
 
@@ -47,6 +47,19 @@ async def add_one(ctx: JobContext, pause_s: float = 0.0) -> int:
             tally.value += 1
         await asyncio.sleep(pause_s)
     return ctx.progress.done
+
+
+@processor
+async def one_more(ctx: JobContext, rows: Sequence[Mapping[str, object]]) -> list[dict[str, object]]:
+    """Add one to each tally that it is given: one that was given twice shows as two."""
+    del ctx
+    return [{"id": row["id"], "value": int(str(row["value"])) + 1} for row in rows]
+
+
+@processor
+async def look(ctx: JobContext, rows: Sequence[Mapping[str, object]]) -> None:
+    """Look at each row, and change none."""
+    ctx.progress.count(seen=len(rows))
 
 
 @job
