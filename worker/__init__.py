@@ -43,10 +43,11 @@ if TYPE_CHECKING:
     from worker.core.transfers import Transfer, exact_sum
     from worker.core.update_counts import UpdateCounts
     from worker.core.where import Condition, parse_where
-    from worker.declare.context import Books, Chunk, JobContext, LedgerPage, Mover, RowUpdate, Upsert, WhereUpdate
+    from worker.declare.context import Chunk, JobContext
     from worker.declare.processors import PROCESSORS, ChangedRows, GivenRows, Processors, processor
     from worker.declare.registry import REGISTRY, Registry, job
     from worker.declare.tables import RegisteredTable, Tables
+    from worker.declare.tools import Books, LedgerPage, Mover, RowUpdate, Upsert, WhereUpdate
     from worker.declare.walk import Span, Walk, primary_walk
     from worker.output.open import open_output
     from worker.output.segmented import SegmentedOutput
@@ -130,14 +131,8 @@ _HOMES: dict[str, tuple[str, ...]] = {
         "parse_where",
     ),
     "worker.declare.context": (
-        "Books",
         "Chunk",
         "JobContext",
-        "LedgerPage",
-        "Mover",
-        "RowUpdate",
-        "Upsert",
-        "WhereUpdate",
     ),
     "worker.declare.processors": (
         "PROCESSORS",
@@ -148,13 +143,20 @@ _HOMES: dict[str, tuple[str, ...]] = {
     ),
     "worker.declare.registry": (
         "REGISTRY",
-        "TRANSFER_FIELDS",
         "Registry",
         "job",
     ),
     "worker.declare.tables": (
         "RegisteredTable",
         "Tables",
+    ),
+    "worker.declare.tools": (
+        "Books",
+        "LedgerPage",
+        "Mover",
+        "RowUpdate",
+        "Upsert",
+        "WhereUpdate",
     ),
     "worker.declare.walk": (
         "Span",

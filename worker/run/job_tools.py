@@ -24,8 +24,8 @@ from worker.database.ledger import Ledger
 from worker.database.moves import Move
 from worker.database.quarantine import put_aside
 from worker.database.session import RunSession, fetch
-from worker.declare.context import LedgerUpkeep, RowUpdate, Upsert, WhereUpdate
 from worker.declare.tables import RegisteredTable
+from worker.declare.tools import LedgerUpkeep, RowUpdate, Upsert, WhereUpdate
 from worker.declare.walk import KeyValues, Span, Walk, primary_walk
 from worker.run.choose_walk import choose_walk
 from worker.run.isolate import isolate
