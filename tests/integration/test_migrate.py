@@ -14,7 +14,8 @@ from worker.core.errors import LedgerVersionError
 from worker.core.settings import Settings
 from worker.database.engine import Database, open_database
 from worker.database.migrate import check_version, migrate, newest
-from worker.database.tables import METADATA
+from worker.database.tables import METADATA, MOVES
+from worker.database.transfer_tables import BOOKS
 
 
 async def test_the_migrated_schema_is_the_declared_one(database: Database) -> None:
@@ -30,6 +31,10 @@ async def test_the_migrated_schema_is_the_declared_one(database: Database) -> No
 
     async with database.engine.connect() as connection:
         assert await connection.run_sync(differences) == []
+    assert {table for table in METADATA.tables if table.startswith("heavylift_")} >= {
+        *(table.name for table in BOOKS),
+        MOVES.name,
+    }
 
 
 async def test_the_hot_table_has_room_on_its_pages(database: Database) -> None:

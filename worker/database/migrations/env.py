@@ -2,7 +2,11 @@
 
 from alembic import context
 
+from worker.database import transfer_tables
 from worker.database.tables import METADATA
+
+# imported for the tables that it adds to the metadata
+_ = transfer_tables
 
 context.configure(
     connection=context.config.attributes["connection"],
