@@ -20,6 +20,7 @@ import tempfile
 import time
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 
@@ -126,7 +127,7 @@ async def measure(server: PostgresProcess, count: int, rounds: int) -> dict[str,
         ways: list[Callable[[], Awaitable[None]]] = [
             lambda: delete_at_once(database),
             lambda: delete_in_a_loop(database),
-            lambda turn=turn, old=old: delete_by_job(runner, f"delete-{turn}", old),  # type: ignore[misc]
+            partial(delete_by_job, runner, f"delete-{turn}", old),
         ]
         for way, delete in zip(found, ways, strict=True):
             await refill(database, count)

@@ -41,6 +41,15 @@ RUNS = 6
 TALLIES = 100
 ITEMS = 100
 TRANSFERS = 40
+ENDED_RUN = """
+INSERT INTO heavylift_runs (id, job, queue, params, options, status, enqueued_ms, enqueued_at, finished_at)
+VALUES ('ended', 'bulk_upsert', 'arq:queue', '{}', '{}', 'succeeded', 1, now(), now())
+"""
+OLD_REFUSED = """
+INSERT INTO heavylift_quarantine (run_id, chunk, position, reason, payload, created_at)
+SELECT 'ended', 1, n, 'odd', '{}', now() - interval '100 days' FROM generate_series(1, 100) AS n
+"""
+"""Refused rows that are due, for `cleanup`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,6 +131,7 @@ SCENARIOS = (
         "SELECT sum(balance), (SELECT count(*) FROM heavylift_transfers) FROM account",
         (1000, RUNS * TRANSFERS),
     ),
+    Scenario("cleanup", lambda _: {}, "SELECT count(*) FROM heavylift_quarantine", (0,)),
     Scenario("add_one", lambda _: {}, "SELECT count(*), min(value), max(value) FROM tally", (TALLIES, RUNS, RUNS)),
 )
 
@@ -177,6 +187,8 @@ async def shop(database: Database) -> Database:
     async with database.engine.begin() as connection:
         await connection.run_sync(SQLModel.metadata.create_all, [model.__table__ for model in SHOP])  # type: ignore[attr-defined]  # SQLModel sets it
         await connection.execute(text(f"INSERT INTO tally SELECT n, 0 FROM generate_series(1, {TALLIES}) AS n"))
+        await connection.execute(text(ENDED_RUN))
+        await connection.execute(text(OLD_REFUSED))
         await bank.make_accounts(connection, {f"A{number}": 100 for number in range(10)})
     return database
 

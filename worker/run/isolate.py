@@ -5,6 +5,7 @@ refused row is tried once more after the others, for it may need one of them (a 
 """
 
 from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
 from typing import TypeVar
 
 from sqlalchemy.ext.asyncio import AsyncSession
@@ -44,7 +45,7 @@ async def isolate(
     waiting = [items] if items else []
     while waiting:
         part = waiting.pop()
-        result = await attempt(session, database, lambda part=part: apply(part))  # type: ignore[misc]
+        result = await attempt(session, database, partial(apply, part))
         if not isinstance(result, ErrorRecord):
             found.results.append(result)
         elif len(part) == 1:
@@ -72,7 +73,7 @@ async def _once_more(
             if not again(item):
                 found.refused.append(before)
                 continue
-            result = await attempt(session, database, lambda item=item: apply([item]))  # type: ignore[misc]
+            result = await attempt(session, database, partial(apply, [item]))
             if isinstance(result, ErrorRecord):
                 found.refused.append(Refused(item, result))
             else:
