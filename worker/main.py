@@ -12,10 +12,8 @@ from functools import partial
 from importlib import import_module
 from typing import Any
 
-from redis.exceptions import RedisError
-
 from worker.core.clock import SystemClock
-from worker.core.errors import SettingsError, UnreachableError
+from worker.core.errors import SettingsError
 from worker.core.events import Event
 from worker.core.settings import Settings, load_settings
 from worker.database.engine import open_database
@@ -24,9 +22,12 @@ from worker.database.migrate import check_version
 from worker.database.reflect import complete_tables
 from worker.declare.registry import REGISTRY, Registry
 from worker.declare.tables import Tables, find_tables
+from worker.queue.arq_log import quieten
+from worker.queue.claiming import claiming
 from worker.queue.functions import make_function
 from worker.queue.holdings import held_runs
-from worker.queue.lease_worker import LeaseWorker
+from worker.queue.in_flight import Hooks
+from worker.queue.queue_worker import QueueWorker
 from worker.queue.redis_settings import open_redis, redis_settings
 from worker.queue.wire import Codec, make_deserializer, make_serializer
 from worker.run.governor import Governor
@@ -35,6 +36,9 @@ from worker.run.stop_signal import StopSignal
 from worker.run.telemetry import LogListener, start_logging
 
 RUNNER = "heavylift_runner"
+STOP_SHARE = 0.8
+"""Which share of WORKER_GRACE_S runs have to reach a chunk boundary before they are cancelled."""
+
 HEALTH_S = 10
 """How often a worker says that it lives, in seconds, where `arq --check` looks."""
 
@@ -85,6 +89,7 @@ def worker_options(settings: Settings, stop: StopSignal) -> dict[str, Any]:
 
     async def start(ctx: dict[str, Any]) -> None:
         log = start_logging(settings.log)
+        quieten()
         name = worker_name()
         database = open_database(settings, name)
         try:
@@ -146,12 +151,26 @@ async def run_worker(settings: Settings, *, burst: bool = False) -> None:
     options = worker_options(settings, stop)
     del options["redis_settings"]
     pool = await open_redis(settings)
-    worker = LeaseWorker(
+    registry = load_declared(settings).registry
+
+    def ledger() -> Ledger:
+        runner: Runner = worker.ctx[RUNNER]
+        return runner.ledger
+
+    async def ask_to_cancel(run_id: str) -> None:
+        await ledger().ask_for(run_id, "cancel")
+
+    worker = QueueWorker(
         redis_pool=pool,
         burst=burst,
         lease_s=settings.lease_s,
         stop=stop,
-        job_completion_wait=max(1, round(settings.grace_s)),
+        hooks=Hooks(prepare=claiming(ledger, registry, settings), abort=ask_to_cancel),
+        keep_payloads=True,
+        allow_abort_jobs=True,
+        # the rest of the grace is for runs to write down that they were cancelled
+        job_completion_wait=settings.grace_s * STOP_SHARE,
+        end_s=settings.grace_s * (1 - STOP_SHARE),
         **options,
     )
     try:
@@ -160,11 +179,6 @@ async def run_worker(settings: Settings, *, burst: bool = False) -> None:
         # how arq's loop ends after a signal
         if not stop.is_set:
             raise
-    except RedisError as error:
-        raise UnreachableError(
-            f"Redis was lost while the worker ran: {type(error).__name__}: {error}. Its runs stand at their cursors in "
-            "the ledger: start the worker again once REDIS_URL answers"
-        ) from error
     finally:
         await worker.close()
 

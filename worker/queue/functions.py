@@ -4,7 +4,8 @@ Owns that translation, both ways. An outcome that is not final becomes arq's `Re
 exception, which any client can read.
 """
 
-from collections.abc import Callable
+import asyncio
+from collections.abc import Callable, Mapping
 from datetime import datetime
 from typing import Any, assert_never
 
@@ -25,14 +26,17 @@ from worker.core.outcomes import (
 )
 from worker.core.retry import backoff_s
 from worker.core.settings import Settings
-from worker.database.claims import Delivery
+from worker.database.claims import Claim, Delivery, NotClaimable
 from worker.database.classify import classify
 from worker.declare.registry import JobSpec
+from worker.queue.execution import Delivered
+from worker.queue.in_flight import DELIVERED, PREPARED
 from worker.queue.plain_data import json_safe
+from worker.run.attempt import stored_outcome
 from worker.run.runner import Runner
 
-ABANDONED = "heavylift_abandoned"
-"""Where our worker keeps, in arq's context, the ids of runs whose keys it must leave alone."""
+Claims = Mapping[str, Claim | BaseException]
+"""What became of the claims of one step, by run id."""
 
 OPTIONS = "_options"
 """The reserved keyword under which run options travel on arq's wire."""
@@ -56,8 +60,9 @@ def make_function(spec: JobSpec, runner_of: Callable[[dict[str, Any]], Runner], 
     async def entry(ctx: dict[str, Any], *args: object, **kwargs: object) -> object:
         runner = runner_of(ctx)
         database = runner.ledger.database
+        delivered: Delivered | None = ctx.get(DELIVERED)
         try:
-            outcome = await runner.run(_delivery(spec, ctx, args, kwargs, settings))
+            outcome = await _outcome(runner, spec, ctx, args, kwargs)
         except database.raises as error:
             # nothing was claimed: the run stays in the queue and comes again, and no attempt was spent
             if not classify(error, database.dialect.errors).transient:
@@ -65,7 +70,12 @@ def make_function(spec: JobSpec, runner_of: Callable[[dict[str, Any]], Runner], 
             delay_s = backoff_s(ctx["job_try"], settings.backoff_base_s, settings.backoff_cap_s, runner.clock.rand())
             raise Retry(defer=delay_s) from error
         if isinstance(outcome, LeaseLost):
-            raise _left_alone(ctx, settings)
+            # all that Redis holds of it is the newer claim's business: our worker writes nothing where it is not the
+            # holder; arq's own drops the newer claim's key all the same, and a lease later is the best that is left
+            raise Retry(defer=settings.lease_s)
+        if isinstance(outcome, Cancelled) and delivered is not None and delivered.aborting:
+            # what `Job.abort()` waits for
+            raise asyncio.CancelledError
         return answer(outcome, runner.clock)
 
     entry.__qualname__ = spec.name
@@ -109,32 +119,73 @@ def answer(outcome: Outcome, clock: Clock) -> object:
             assert_never(outcome)
 
 
-def _left_alone(ctx: dict[str, Any], settings: Settings) -> RetryJob | Retry:
-    """What ends a delivery whose run belongs to a newer claim: all that Redis holds of it is that claim's business."""
-    abandoned: set[str] | None = ctx.get(ABANDONED)
-    if abandoned is None:
-        # arq's own worker drops the newer claim's key all the same: a lease later is the best that is left
-        return Retry(defer=settings.lease_s)
-    abandoned.add(ctx["job_id"])
-    return RetryJob()
-
-
 def _seconds_until(when: datetime, clock: Clock) -> float:
     # arq takes a defer of zero for none at all, and would leave the score where it is: in the past, which is "now"
     return max(0.0, (to_ms(when) - to_ms(clock.now())) / 1000)
 
 
-def _delivery(
-    spec: JobSpec, ctx: dict[str, Any], args: tuple[object, ...], kwargs: dict[str, object], settings: Settings
+async def _outcome(
+    runner: Runner, spec: JobSpec, ctx: dict[str, Any], args: tuple[object, ...], kwargs: dict[str, object]
+) -> Outcome:
+    """Run a delivery that was claimed with the others of its step, or, on arq's own worker, claim it alone."""
+    claiming: asyncio.Future[Claims] | None = ctx.get(PREPARED)
+    if claiming is None:
+        return await runner.run(delivery_of(spec, ctx["job_id"], ctx["enqueue_time"], args, kwargs, runner.settings))
+    delivered: Delivered = ctx[DELIVERED]
+    claim = await _claimed(claiming, delivered.run_id)
+    if isinstance(claim, NotClaimable):
+        return stored_outcome(claim)
+    if delivered.aborting:
+        claim.wanted = "cancel"
+    return await runner.attempt(claim)
+
+
+async def _claimed(claiming: "asyncio.Future[Claims]", run_id: str) -> Claim:
+    task = asyncio.current_task()
+    try:
+        claims = await asyncio.shield(claiming)
+    except asyncio.CancelledError:
+        # a claim under way is waited for, or the run would look as if its worker had crashed
+        await asyncio.wait({claiming})
+        claims = claiming.result()
+        if task is not None:
+            # the attempt ends at its first await, as interrupted
+            task.cancel()
+    found = claims[run_id]
+    if isinstance(found, BaseException):
+        raise found
+    return found
+
+
+def delivery_of(
+    spec: JobSpec,
+    run_id: str,
+    enqueued: datetime,
+    args: tuple[object, ...],
+    kwargs: Mapping[str, object],
+    settings: Settings,
 ) -> Delivery:
+    """A delivery, as the ledger means it.
+
+    Args:
+        spec: the job.
+        run_id: the arq job id.
+        enqueued: arq's enqueue time, aware.
+        args: as they came over the wire.
+        kwargs: likewise.
+        settings: the queue's name.
+
+    Raises:
+        PayloadError: a parameter is no plain data.
+    """
     named = dict(kwargs)
     options = named.pop(OPTIONS, None)
     return Delivery(
-        run_id=ctx["job_id"],
+        run_id=run_id,
         job=spec.name,
         # a pickle may carry dates and decimals, which the ledger keeps as JSON does; validation reads them back
         params=json_safe(spec.bind(args, named)),
         options=json_safe(options) if isinstance(options, dict) else {},
         queue=settings.queue,
-        enqueued_ms=to_ms(ctx["enqueue_time"]),
+        enqueued_ms=to_ms(enqueued),
     )

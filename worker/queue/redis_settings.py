@@ -1,6 +1,7 @@
 """From REDIS_URL to arq's connection settings, and the check that Redis answers."""
 
 from arq.connections import ArqRedis, RedisSettings, create_pool
+from redis import Redis
 from redis.exceptions import RedisError
 
 from worker.core.errors import SettingsError, UnreachableError
@@ -52,3 +53,20 @@ async def open_redis(settings: Settings) -> ArqRedis:
             f"Redis at {place} did not answer: {type(error).__name__}: {error}. Is it running, and is REDIS_URL right? "
             "For example REDIS_URL=redis://localhost:6379/0"
         ) from error
+
+
+def synchronous(pool: ArqRedis, timeout_s: float) -> Redis:
+    """A blocking client of the server that a pool leads to, for a thread of its own.
+
+    Args:
+        pool: any.
+        timeout_s: how long a call may take, in seconds.
+    """
+    known = pool.connection_pool.connection_kwargs
+    names = ("host", "port", "db", "username", "password")
+    return Redis(
+        **{name: known[name] for name in names if name in known},
+        unix_socket_path=known.get("path"),
+        socket_timeout=timeout_s,
+        socket_connect_timeout=timeout_s,
+    )
