@@ -14,7 +14,7 @@ from worker.database.claims import Claim, Claimed, Delivery
 from worker.database.classify import classify
 from worker.database.ledger import Ledger
 from worker.declare.registry import Registry
-from worker.queue.execution import Delivered
+from worker.queue.delivered import Delivered
 from worker.queue.functions import Claims, delivery_of
 
 

@@ -11,7 +11,7 @@ from arq.connections import ArqRedis
 from arq.cron import CronJob
 from arq.utils import to_unix_ms
 
-from worker.queue.execution import Delivered
+from worker.queue.delivered import Delivered
 
 MARK: Final = "heavylift:tick:"
 MARK_MS: Final = 24 * 3600 * 1000

@@ -29,7 +29,7 @@ from worker.core.settings import Settings
 from worker.database.claims import Claim, Delivery, NotClaimable
 from worker.database.classify import classify
 from worker.declare.registry import JobSpec
-from worker.queue.execution import Delivered
+from worker.queue.delivered import Delivered
 from worker.queue.in_flight import DELIVERED, PREPARED
 from worker.queue.plain_data import json_safe
 from worker.run.attempt import stored_outcome

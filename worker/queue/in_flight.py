@@ -16,7 +16,9 @@ from typing import Any, Final, TypeVar
 from arq.jobs import DeserializationError
 
 from worker.queue.aside import Aside
-from worker.queue.execution import Delivered, Verdict, conclude, finish, is_aborted, put_back, read, refusal, run
+from worker.queue.delivered import Delivered, is_aborted, read, refusal
+from worker.queue.errands import Errands, call_hook, error_of
+from worker.queue.execution import Verdict, conclude, finish, put_back, run
 from worker.queue.leases import LeaseKeeper
 from worker.queue.step import Ending, Kind, Taken
 
@@ -63,6 +65,7 @@ class InFlight:
         leases: renewed while a delivery is under way.
         changed: set when there is something to write, or a slot free.
         first_of_its_tick: whether a cron job's delivery is the first of its tick.
+        errands: for what no delivery waits for.
 
     Attributes:
         stopping: whether the worker is about to end; what ends now through a cancellation was interrupted.
@@ -76,6 +79,7 @@ class InFlight:
         leases: LeaseKeeper,
         changed: asyncio.Event,
         first_of_its_tick: Callable[[Delivered], Awaitable[bool]],
+        errands: Errands,
     ) -> None:
         self.stopping = False
         self.winding_up = 0
@@ -84,11 +88,12 @@ class InFlight:
         self._leases = leases
         self._changed = changed
         self._first_of_its_tick = first_of_its_tick
+        self._errands = errands
         self._deliveries: dict[str, Delivered] = {}
         self._endings: dict[str, Ending] = {}
         self._written: dict[str, asyncio.Future[None]] = {}
         self._aside = Aside()
-        self._errands: set[asyncio.Task[Any]] = set()
+        self._winding: dict[str, Ending] = {}
 
     def held_beside(self, endings: Sequence[Ending]) -> list[str]:
         """The ids under way, and those whose ending waits to be written after these."""
@@ -155,12 +160,7 @@ class InFlight:
             if self._hooks.abort is None:
                 task.cancel()
             else:
-                self._errand(self._hooks.abort(run_id), "abort")
-
-    async def errands_done(self) -> None:
-        """Wait until the hooks that deliveries do not wait for have ended."""
-        if self._errands:
-            await asyncio.wait(self._errands)
+                self._errands.send(self._hooks.abort(run_id), "abort")
 
     def _read(self, taken: Taken, ready: list[Delivered]) -> None:
         worker = self._worker
@@ -189,7 +189,7 @@ class InFlight:
         if self._hooks.prepare is not None:
             preparing = asyncio.ensure_future(self._hooks.prepare(ready))
             # one that nobody awaits any more must not be reported as an error that nobody saw
-            preparing.add_done_callback(_error)
+            preparing.add_done_callback(error_of)
             added[PREPARED] = preparing
         for delivered in ready:
             context = {**self._worker.ctx, **delivered.context(), **added, DELIVERED: delivered}
@@ -200,7 +200,7 @@ class InFlight:
     async def _work(self, delivered: Delivered, context: dict[str, Any]) -> object:
         worker = self._worker
         if worker.on_job_start:
-            await self._call(worker.on_job_start, context, "on_job_start")
+            await call_hook(worker.on_job_start, context, "on_job_start")
         if delivered.is_cron and not await self._first_of_its_tick(delivered):
             raise _Superfluous
         worker.job_tasks[delivered.run_id] = asyncio.current_task()
@@ -221,7 +221,8 @@ class InFlight:
         self._count(verdict)
         if worker.on_job_end or worker.after_job_end:
             self.winding_up += 1
-            self._track(delivered.run_id, self._wind_up(context, ending), self._wound_up)
+            self._winding[delivered.run_id] = ending
+            self._track(delivered.run_id, self._wind_up(delivered.run_id, context), partial(self._wound_up, delivered))
         else:
             self._record(ending)
 
@@ -229,38 +230,38 @@ class InFlight:
         counter = f"jobs_{verdict.value}"
         setattr(self._worker, counter, getattr(self._worker, counter) + 1)
 
-    async def _wind_up(self, context: dict[str, Any], ending: Ending) -> None:
+    async def _wind_up(self, run_id: str, context: dict[str, Any]) -> None:
         worker = self._worker
-        try:
-            if worker.on_job_end:
-                await self._call(worker.on_job_end, context, "on_job_end")
-        finally:
-            # the job has ended, whatever becomes of the hook
-            told = self._written[ending.run_id] = asyncio.get_running_loop().create_future()
-            self._record(ending)
+        if worker.on_job_end:
+            await call_hook(worker.on_job_end, context, "on_job_end")
+        told = self._written[run_id] = asyncio.get_running_loop().create_future()
+        self._record(self._winding.pop(run_id))
         if worker.after_job_end:
             await told
-            await self._call(worker.after_job_end, context, "after_job_end")
+            await call_hook(worker.after_job_end, context, "after_job_end")
+
+    def _wound_up(self, delivered: Delivered, task: asyncio.Task[None]) -> None:
+        self.winding_up -= 1
+        # the job has ended, whatever became of its hooks
+        ending = self._winding.pop(delivered.run_id, None)
+        if ending is not None:
+            self._record(ending)
+        error_of(task)
 
     def _recalled(self, taken: Taken, task: asyncio.Task[bytes | None]) -> None:
         if task.cancelled() or task.exception() is not None:
-            logger.error("job %s has no payload, and it could not be looked for", taken.run_id, exc_info=_error(task))
+            logger.error("job %s has no payload, and it could not be looked for", taken.run_id, exc_info=error_of(task))
             self._record(put_back(Delivered(taken), counted=False, again_ms=RECALLED_AGAIN_MS))
             return
         ready: list[Delivered] = []
         self._read(replace(taken, payload=task.result()), ready)
         self._start(ready)
 
-    def _wound_up(self, task: asyncio.Task[None]) -> None:
-        self.winding_up -= 1
-        # cancelled is all that it can be: it records the ending first
-        _error(task)
-
     def _put_aside(self, delivered: Delivered, why: str) -> None:
         again_ms = self._aside.pause_ms(delivered.run_id)
         self._record(put_back(delivered, counted=False, again_ms=again_ms))
         if self._hooks.put_aside is not None:
-            self._errand(self._hooks.put_aside(delivered, why, again_ms), "what puts a job aside")
+            self._errands.send(self._hooks.put_aside(delivered, why, again_ms), "what puts a job aside")
 
     def _record(self, ending: Ending) -> None:
         self._endings[ending.run_id] = ending
@@ -277,33 +278,6 @@ class InFlight:
         ended(task)
         self._changed.set()
 
-    async def _call(
-        self, hook: Callable[[dict[str, Any]], Awaitable[None]], context: dict[str, Any], name: str
-    ) -> None:
-        """Call a hook in a task of its own: what it raises is looked at, and goes no further."""
-        task = asyncio.ensure_future(hook(context))
-        try:
-            await asyncio.wait({task})
-        except asyncio.CancelledError:
-            task.cancel()
-            raise
-        if (error := _error(task)) is not None:
-            logger.error("%s raised; the job goes on", name, exc_info=error)
-
-    def _errand(self, work: Coroutine[Any, Any, None], name: str) -> None:
-        task = asyncio.get_running_loop().create_task(work)
-        self._errands.add(task)
-        task.add_done_callback(partial(self._errand_done, name))
-
-    def _errand_done(self, name: str, task: asyncio.Task[None]) -> None:
-        self._errands.discard(task)
-        if (error := _error(task)) is not None:
-            logger.error("%s raised; the worker goes on", name, exc_info=error)
-
 
 class _Superfluous(Exception):  # noqa: N818 - no error
     """A cron job's tick that another delivery has had."""
-
-
-def _error(task: "asyncio.Future[Any]") -> BaseException | None:
-    return None if task.cancelled() else task.exception()

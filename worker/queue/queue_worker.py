@@ -23,7 +23,8 @@ from arq.worker import Worker
 from redis.exceptions import RedisError
 
 from worker.queue.cron_ticks import is_first, set_next_run, tick_id
-from worker.queue.execution import Delivered
+from worker.queue.delivered import Delivered
+from worker.queue.errands import Errands
 from worker.queue.in_flight import NO_HOOKS, Hooks, InFlight
 from worker.queue.leases import LeaseKeeper
 from worker.queue.link import Link
@@ -76,11 +77,11 @@ class QueueWorker(Worker):
         self._keep_payloads = keep_payloads
         self._end_s = end_s
         self._changed = asyncio.Event()
+        self._errands = Errands()
         self._leases = LeaseKeeper(lambda: synchronous(self.pool, lease_s / 4), self.holder, lease_s)
-        self._in_flight = InFlight(self, hooks, self._leases, self._changed, self._first_of_its_tick)
+        self._in_flight = InFlight(self, hooks, self._leases, self._changed, self._first_of_its_tick, self._errands)
         self._loop: Loop | None = None
         self._serving = False
-        self._background: set[asyncio.Task[None]] = set()
         self._said_health: bytes | None = None
 
     async def main(self) -> None:
@@ -109,7 +110,7 @@ class QueueWorker(Worker):
             await self._beat_once()
             beating = asyncio.ensure_future(self._beat())
             await loop.serve(self.poll_delay_s, self._burst_is_over if self.burst else None)
-            await self._in_flight.errands_done()
+            await self._errands.done()
         finally:
             self._serving = False
             if beating is not None:
@@ -146,7 +147,7 @@ class QueueWorker(Worker):
         loop = self._own_loop()
         await loop.step(self._in_flight.endings(MOST_ENDINGS))
         if not self._serving:
-            self._in_background(loop.write_endings(math.inf, until_idle=True))
+            self._errands.send(loop.write_endings(math.inf, until_idle=True), "writing how jobs ended")
         await self.heart_beat()
 
     async def start_jobs(self, job_ids: list[bytes]) -> None:  # noqa: ARG002 - arq's signature
@@ -156,11 +157,6 @@ class QueueWorker(Worker):
             job_ids: arq's argument; it chooses nothing.
         """
         await self._poll_iteration()
-
-    def _in_background(self, work: Coroutine[Any, Any, None]) -> None:
-        task = asyncio.ensure_future(work)
-        self._background.add(task)
-        task.add_done_callback(self._background.discard)
 
     def handle_sig(self, signum: signal.Signals) -> None:
         """Cancel what is under way, and the loop; none of it counts as a try."""
@@ -197,8 +193,6 @@ class QueueWorker(Worker):
 
     async def _end(self) -> None:
         self._in_flight.stopping = True
-        for task in self._background:
-            task.cancel()
         if self._loop is not None:
             await self._loop.write_endings(self._end_s, until_idle=True)
             await self._loop.close()

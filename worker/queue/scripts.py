@@ -94,15 +94,18 @@ if want > 0 then
       local id = found[i]
       if not held[id] then
         local lease = 'arq:in-progress:' .. id
-        local mine = call('SET', lease, me, 'PX', lease_ms, 'NX')
-        if not mine and adopt and call('GET', lease) == me then
-          mine = call('PEXPIRE', lease, lease_ms)
-        end
-        if mine then
-          local try = call('INCR', 'arq:retry:' .. id)
+        local try
+        if call('SET', lease, me, 'PX', lease_ms, 'NX') then
+          try = call('INCR', 'arq:retry:' .. id)
           if try == 1 then
             call('EXPIRE', 'arq:retry:' .. id, 88400)
           end
+        elseif adopt and call('GET', lease) == me then
+          -- claimed by an earlier step whose reply was lost, and counted then
+          call('PEXPIRE', lease, lease_ms)
+          try = tonumber(call('GET', 'arq:retry:' .. id) or 1)
+        end
+        if try then
           local abort_ms = aborts > 0 and call('ZSCORE', abort, id) or ''
           if keep_payloads then
             call('PERSIST', 'arq:job:' .. id)
