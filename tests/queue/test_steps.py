@@ -218,7 +218,7 @@ async def test_a_lost_ear_is_replaced(link: Link, redis: ArqRedis, changed: asyn
     """When the connection that hears of changes is cut, the next step opens another that hears them."""
     await link.step(ME)
     changed.clear()
-    await redis.execute_command("CLIENT", "KILL", "TYPE", "pubsub")
+    await redis.client_kill_filter(_type="pubsub")
     await asyncio.wait_for(changed.wait(), 5)
     await link.step(ME)
     changed.clear()
@@ -228,7 +228,15 @@ async def test_a_lost_ear_is_replaced(link: Link, redis: ArqRedis, changed: asyn
 
 async def test_polls_where_tracking_is_forbidden(redis: ArqRedis, redis_url: str, enqueue: Enqueue) -> None:
     """A user who may not use CLIENT TRACKING can still claim; the link says that it hears nothing."""
-    await redis.execute_command("ACL", "SETUSER", "plain", "on", ">secret", "~*", "&*", "+@all", "-client|tracking")
+    await redis.acl_setuser(
+        "plain",
+        enabled=True,
+        passwords=["+secret"],
+        keys=["*"],
+        channels=["*"],
+        categories=["+@all"],
+        commands=["-client|tracking"],
+    )
     try:
         plain = RedisSettings.from_dsn(redis_url)
         plain.username, plain.password = "plain", "secret"
@@ -240,7 +248,7 @@ async def test_polls_where_tracking_is_forbidden(redis: ArqRedis, redis_url: str
         await link.close()
         await pool.aclose(close_connection_pool=True)
     finally:
-        await redis.execute_command("ACL", "DELUSER", "plain")
+        await redis.acl_deluser("plain")
 
 
 async def test_a_cut_line_is_an_error_and_the_next_step_opens_anew(
@@ -248,7 +256,7 @@ async def test_a_cut_line_is_an_error_and_the_next_step_opens_anew(
 ) -> None:
     """A step on a connection that was cut raises; after closing, the next one works."""
     await link.step(ME)
-    await redis.execute_command("CLIENT", "KILL", "TYPE", "normal")
+    await redis.client_kill_filter(_type="normal")
     with pytest.raises((RedisConnectionError, OSError)):
         await link.step(ME)
     await link.close()
