@@ -34,5 +34,5 @@ class Aside:
         return int(min(CAP_MS, BASE_MS * 2 ** min(times, 10)))
 
     def forget(self, run_id: str) -> None:
-        """A delivery can begin after all."""
+        """A delivery can begin after all, or has ended without."""
         self._times.pop(run_id, None)

@@ -145,11 +145,13 @@ class InFlight:
             self._record(put_back(Delivered(one), counted=False))
 
     def abort(self, asked: Mapping[str, int]) -> None:
-        """End the deliveries whose abortion was asked for.
+        """End the deliveries whose abortion was asked for, if this worker allows it.
 
         Args:
             asked: when, in ms since 1970, by run id.
         """
+        if not self._worker.allow_abort_jobs:
+            return
         for run_id in asked.keys() & self._deliveries.keys():
             delivered = self._deliveries[run_id]
             task = self._worker.job_tasks.get(run_id)
@@ -172,6 +174,7 @@ class InFlight:
             return
         refused = refusal(delivered, worker, aborts=self._hooks.abort is None)
         if refused is not None:
+            self._aside.forget(delivered.run_id)
             worker.jobs_failed += 1
             self._record(finish(delivered, refused, worker, success=False))
         elif delivered.function is None:
