@@ -5,6 +5,7 @@ which grow from try to try.
 """
 
 from collections import OrderedDict
+from collections.abc import Iterator
 from typing import Final
 
 BASE_MS: Final = 1_000
@@ -21,9 +22,9 @@ class Aside:
     def __init__(self) -> None:
         self._times: OrderedDict[str, int] = OrderedDict()
 
-    def __len__(self) -> int:
-        """How many are remembered."""
-        return len(self._times)
+    def __iter__(self) -> Iterator[str]:
+        """The ids that are remembered."""
+        return iter(self._times)
 
     def pause_ms(self, run_id: str) -> int:
         """In how many ms a delivery that was put aside, once more, is to come again."""

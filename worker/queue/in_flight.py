@@ -111,9 +111,9 @@ class InFlight:
         return bool(self._endings)
 
     @property
-    def aside(self) -> int:
-        """How many deliveries of the queue this worker has put aside, as far as it remembers."""
-        return len(self._aside)
+    def aside(self) -> list[str]:
+        """The ids that this worker has put aside, as far as it remembers; some may have left the queue since."""
+        return list(self._aside)
 
     def endings(self, most: int) -> list[Ending]:
         """The oldest endings that Redis has not been told; `written` says that it has."""

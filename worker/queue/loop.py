@@ -7,7 +7,7 @@ arq's surface `queue_worker`'s.
 import asyncio
 import logging
 import random
-from collections.abc import Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Final
@@ -86,7 +86,7 @@ class Loop:
         self._doubtful = False
         self._stepped = False
 
-    async def serve(self, poll_s: float, is_over: Callable[[Reply], bool] | None) -> None:
+    async def serve(self, poll_s: float, is_over: Callable[[Reply], Awaitable[bool]] | None) -> None:
         """Serve the queue until cancelled.
 
         Args:
@@ -102,6 +102,8 @@ class Loop:
             endings = self._in_flight.endings(MOST_ENDINGS)
             try:
                 reply = await self.step(endings, count=is_over is not None)
+                if is_over is not None and await is_over(reply):
+                    return
             except (RedisError, OSError) as error:
                 failures += 1
                 await self._redis_is_away(error, failures)
@@ -109,8 +111,6 @@ class Loop:
             if failures:
                 logger.warning("Redis answers again")
                 failures = 0
-            if is_over is not None and is_over(reply):
-                return
             quiet = await self._rest(reply, poll_s, 0 if reply.taken or endings else quiet)
 
     async def step(self, endings: list[Ending], *, count: bool = False) -> Reply:

@@ -119,12 +119,18 @@ class QueueWorker(Worker):
                 self._leases.stop()
                 await loop.close()
 
-    def _burst_is_over(self, reply: Reply) -> bool:
+    async def _burst_is_over(self, reply: Reply) -> bool:
         if self.tasks or self._in_flight.has_endings:
             return False
-        enough = 0 <= self.max_burst_jobs <= self._jobs_started()
-        # what this worker cannot run stays in the queue, for one that can
-        return enough or (reply.queued or 0) <= self._in_flight.aside
+        queued = reply.queued or 0
+        if queued == 0 or 0 <= self.max_burst_jobs <= self._jobs_started():
+            return True
+        aside = self._in_flight.aside
+        if queued > len(aside):
+            return False
+        # what this worker cannot run stays in the queue for one that can, which may have taken it meanwhile
+        scores = await asyncio.gather(*(self.pool.zscore(self.queue_name, run_id) for run_id in aside))
+        return queued <= sum(score is not None for score in scores)
 
     def _free_slots(self) -> int:
         if not self.allow_pick_jobs:
