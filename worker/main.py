@@ -14,7 +14,6 @@ from typing import Any
 
 from worker.core.clock import SystemClock
 from worker.core.errors import SettingsError
-from worker.core.events import Event
 from worker.core.settings import Settings, load_settings
 from worker.database.engine import open_database
 from worker.database.ledger import Ledger
@@ -33,11 +32,14 @@ from worker.queue.wire import Codec, make_deserializer, make_serializer
 from worker.run.governor import Governor
 from worker.run.runner import Runner
 from worker.run.stop_signal import StopSignal
-from worker.run.telemetry import LogListener, start_logging
+from worker.run.telemetry import LogListener, apart, start_logging
 
 RUNNER = "heavylift_runner"
 STOP_SHARE = 0.8
 """Which share of WORKER_GRACE_S runs have to reach a chunk boundary before they are cancelled."""
+
+SHORTEST_GRACE_S = 0.05
+"""What is left of a WORKER_GRACE_S of 0, in seconds; at none at all arq cancels before runs hear of the stop."""
 
 HEALTH_S = 10
 """How often a worker says that it lives, in seconds, where `arq --check` looks."""
@@ -99,11 +101,7 @@ def worker_options(settings: Settings, stop: StopSignal) -> dict[str, Any]:
         except BaseException:
             await database.dispose()
             raise
-        tell = LogListener(log)
-
-        def emit(event: Event) -> None:
-            tell(event)
-
+        emit = apart(LogListener(log))
         clock = SystemClock()
         ctx[RUNNER] = Runner(
             Ledger(database, settings, name),
@@ -169,7 +167,7 @@ async def run_worker(settings: Settings, *, burst: bool = False) -> None:
         keep_payloads=True,
         allow_abort_jobs=True,
         # the rest of the grace is for runs to write down that they were cancelled
-        job_completion_wait=settings.grace_s * STOP_SHARE,
+        job_completion_wait=max(SHORTEST_GRACE_S, settings.grace_s * STOP_SHARE),
         end_s=settings.grace_s * (1 - STOP_SHARE),
         **options,
     )

@@ -1,11 +1,13 @@
 """Log lines: each event has one, under its fixed name."""
 
+import asyncio
+
 import pytest
 import structlog
 from structlog.testing import capture_logs
 
 from worker.core.events import Event, IndicatorLeftOut, RunHeld, RunReleased
-from worker.run.telemetry import LogListener
+from worker.run.telemetry import LogListener, apart
 
 
 @pytest.mark.parametrize(
@@ -32,3 +34,21 @@ def test_what_the_governor_does_has_a_line_of_its_own(event: Event, line: dict[s
         LogListener(structlog.get_logger())(event)
     (written,) = lines
     assert {name: value for name, value in written.items() if name != "log_level"} == line
+
+
+async def test_a_listener_that_raises_is_not_the_runs_business() -> None:
+    """What a listener raises reaches the event loop's handler, and the next event reaches the listener."""
+    said: list[object] = []
+    heard: list[Event] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: said.append(context["exception"]))
+
+    def listen(event: Event) -> None:
+        heard.append(event)
+        raise ConnectionError("no metrics today")
+
+    tell = apart(listen)
+    tell(RunReleased("r", "upsert", 1.0))
+    tell(RunReleased("r", "upsert", 2.0))
+    await asyncio.sleep(0)
+    assert [type(error) for error in said] == [ConnectionError, ConnectionError]
+    assert heard == [RunReleased("r", "upsert", 1.0), RunReleased("r", "upsert", 2.0)]

@@ -106,6 +106,12 @@ class Link:
         if steps is not None:
             await self._release(steps)
 
+    async def forget(self) -> None:
+        """Give up all idle connections of the pool as well: some may lead to a server that is no primary any more."""
+        await self.close()
+        with suppress(RedisError, OSError):
+            await self._pool.connection_pool.disconnect(inuse_connections=False)
+
     async def _call(self, *words: object) -> Any:  # noqa: ANN401 - redis-py's own
         connection = self._steps
         await connection.send_command(*words)

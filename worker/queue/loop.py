@@ -197,7 +197,7 @@ class Loop:
         self._in_flight.written(endings)
 
     async def _redis_is_away(self, error: Exception, failures: int) -> None:
-        await self._link.close()
+        await self._link.forget()
         if not self._stepped and isinstance(error, ResponseError):
             # it answers, and refuses what a worker needs: that is for whoever set it up
             raise error

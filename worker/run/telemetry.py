@@ -3,6 +3,7 @@
 Owns every line that the runtime writes about runs. Refuses parameters, rows and secrets: none is ever in an event.
 """
 
+import asyncio
 import logging
 import sys
 from typing import Literal, assert_never
@@ -15,6 +16,7 @@ from worker.core.events import (
     ChunkCommitted,
     Event,
     IndicatorLeftOut,
+    Listener,
     OutcomeNotSaved,
     RunClaimed,
     RunHeld,
@@ -62,6 +64,18 @@ def _show_library_warnings(common: list[Processor], shape: Processor) -> None:
         )
     )
     root.addHandler(handler)
+
+
+def apart(listener: Listener) -> Listener:
+    """A listener that hands each event to another one later, in a turn of the event loop of its own.
+
+    What the other one raises reaches the loop's exception handler, which logs it, and never the run it was told of.
+    """
+
+    def tell(event: Event) -> None:
+        asyncio.get_running_loop().call_soon(listener, event)
+
+    return tell
 
 
 class LogListener:
