@@ -221,7 +221,9 @@ class QueueWorker(Worker):
             logger.debug("no heart beat: %s", error)
 
     async def record_health(self) -> None:
-        """arq's, and remember what was said."""
+        """arq's, and remember what was said. Anew where the key is gone: a worker that ended took it along."""
+        if self._said_health is not None and not await self.pool.exists(self.health_check_key):
+            self._last_health_check = 0.0
         said = self._last_health_check
         await super().record_health()
         if self._last_health_check != said:
