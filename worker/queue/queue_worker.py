@@ -99,7 +99,9 @@ class QueueWorker(Worker):
                 expires_extra_ms=self.expires_extra_ms,
             )
         arq_logger.info("Starting worker for %d functions: %s", len(self.functions), ", ".join(self.functions))
-        await log_redis_info(self.pool, arq_logger.info)
+        with suppress(RedisError, OSError):
+            # a mere line in the log: an ACL may forbid it, and the loop deals with connections that are lost
+            await log_redis_info(self.pool, arq_logger.info)
         self.ctx["redis"] = self.pool
         if self.on_startup:
             await self.on_startup(self.ctx)
