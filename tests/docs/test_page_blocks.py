@@ -17,6 +17,7 @@ NOT_RUN = {"mermaid": "a drawing"}
 """Languages of blocks that are not run, each with the reason."""
 
 NOTHING_TO_RUN = {
+    "complaints.md": "names of tests, looked up by test_complaints",
     "pitfalls.md": "names of tests, looked up by test_pitfalls",
     "README.md": "an index: its links are followed below",
     "arq-differences.md": "a table, held against arq's own tests by `make arqtests`",

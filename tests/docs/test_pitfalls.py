@@ -9,6 +9,7 @@ from sqlalchemy import insert, text
 from sqlmodel import select
 
 from tests.conftest import ROOT, MakeRunner
+from tests.support.pages import named_tests
 from tests.support.shop_models import Tally
 from worker import REGISTRY, JobContext, Registry, job, open_client
 from worker.core.outcomes import Succeeded
@@ -19,11 +20,7 @@ from worker.main import load_declared, run_worker
 
 PAGE = (ROOT / "docs" / "pitfalls.md").read_text()
 PITFALLS = re.split(r"^## ", PAGE, flags=re.MULTILINE)[1:]
-NAMED = [
-    (test, path)
-    for names, path in re.findall(r"((?:`test_\w+`(?:\s+and\s+)?)+)\s+in\s+`(tests/[\w/]+\.py)`", PAGE)
-    for test in re.findall(r"`(test_\w+)`", names)
-]
+NAMED = named_tests(PAGE)
 SHOWN = Registry()
 SESSIONS: list[object] = []
 

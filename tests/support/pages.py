@@ -24,6 +24,7 @@ OUTPUTS: Final = frozenset({"json", "text"})
 
 _FENCE: Final = re.compile(r"^```(\w*)(?: ([\w./-]+))?\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 _NAMED: Final = re.compile(r"# ([\w./-]+\.py)(, continued)?\n")
+_TESTS: Final = re.compile(r"((?:`test_\w+`(?:\s+and\s+)?)+)\s+in\s+`(tests/[\w/]+\.py)`")
 _COMMENT: Final = re.compile(r"(?:^|\s+)#\s.*")
 
 
@@ -122,6 +123,11 @@ def commands(block: Block) -> Iterator[list[str]]:
         waiting = ""
         if words:
             yield words
+
+
+def named_tests(text: str) -> list[tuple[str, str]]:
+    """Each test that a text names, as "`test_one` and `test_two` in `tests/unit/test_x.py`", with its file."""
+    return [(test, path) for names, path in _TESTS.findall(text) for test in re.findall(r"`(test_\w+)`", names)]
 
 
 def fits(shown: object, found: object) -> bool:

@@ -99,7 +99,9 @@ class QueueWorker(Worker):
                 expires_extra_ms=self.expires_extra_ms,
             )
         arq_logger.info("Starting worker for %d functions: %s", len(self.functions), ", ".join(self.functions))
-        await log_redis_info(self.pool, arq_logger.info)
+        with suppress(RedisError, OSError):
+            # a mere line in the log: an ACL may forbid it, and the loop deals with connections that are lost
+            await log_redis_info(self.pool, arq_logger.info)
         self.ctx["redis"] = self.pool
         if self.on_startup:
             await self.on_startup(self.ctx)
@@ -221,7 +223,9 @@ class QueueWorker(Worker):
             logger.debug("no heart beat: %s", error)
 
     async def record_health(self) -> None:
-        """arq's, and remember what was said."""
+        """arq's, and remember what was said. Anew where the key is gone: a worker that ended took it along."""
+        if self._said_health is not None and not await self.pool.exists(self.health_check_key):
+            self._last_health_check = 0.0
         said = self._last_health_check
         await super().record_health()
         if self._last_health_check != said:

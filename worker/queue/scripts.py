@@ -84,6 +84,15 @@ if ending > 0 then
   end
 end
 
+if aborts > 0 then
+  -- a request for what has ended is nobody's; a fresh one may be ahead of its job
+  for _, id in ipairs(call('ZRANGEBYSCORE', abort, '-inf', now - 60000, 'LIMIT', 0, 10)) do
+    if call('EXISTS', 'arq:job:' .. id) == 0 then
+      call('ZREM', abort, id)
+    end
+  end
+end
+
 -- after all writes to the queue: reading it last is what makes Redis tell of the next change by anyone else
 local taken, keys, next_ms, more = {}, {}, -1, 0
 if want > 0 then
