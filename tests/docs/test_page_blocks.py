@@ -23,6 +23,7 @@ NOTHING_TO_RUN = {
     "arq-differences.md": "a table, held against arq's own tests by `make arqtests`",
     "errors.md": "a table, compared with the code by test_pages",
     "life-of-a-run.md": "a chart, compared with the code by test_pages",
+    "queue.md": "prose and a table: what it says is shown by the tests that complaints.md names",
 }
 """Pages without a block that is run, each with the reason."""
 
