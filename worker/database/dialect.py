@@ -9,6 +9,7 @@ from typing import Any, Protocol
 from sqlalchemy import Column, ColumnElement, Connection, FromClause, Select, Table
 from sqlalchemy import Dialect as SqlDialect
 from sqlalchemy.ext.asyncio import AsyncConnection
+from sqlalchemy.pool import ManagesConnection
 from sqlalchemy.sql.base import Executable
 
 from worker.core.merge_counts import MergeCounts
@@ -73,8 +74,16 @@ class Dialect(Protocol):
         """Keyword arguments of `create_async_engine`: driver options, isolation, application name."""
         ...
 
+    def is_open(self, connection: ManagesConnection) -> bool:
+        """Whether a pooled connection is open for all that the driver has heard; asks nobody."""
+        ...
+
     def set_limits(self, connection: Connection, settings: Settings) -> None:
-        """Set the transaction's own lock, statement and idle timeouts, first thing in it."""
+        """Set the lock, statement and idle timeouts of a transaction that has sent nothing yet, for itself alone."""
+        ...
+
+    def forget_limits(self, connection: ManagesConnection) -> None:
+        """Take back the limits of a transaction that ended before it sent anything."""
         ...
 
     @property
@@ -88,7 +97,7 @@ class Dialect(Protocol):
         ...
 
     def set_snapshot_limits(self, connection: Connection, settings: Settings) -> None:
-        """Set the timeouts of a transaction that is read from over many chunks, first thing in it."""
+        """Set the timeouts of a transaction that is read from over many chunks, before it sends anything."""
         ...
 
     async def avoid_long_sort(self, connection: AsyncConnection, statement: "Select[*tuple[Any, ...]]") -> None:
