@@ -1,4 +1,4 @@
-"""What a run costs beside its own statements, in round trips to the server; preparing statements is left out."""
+"""What a run costs beside its own statements, in round trips to the server."""
 
 from collections.abc import AsyncIterator
 
@@ -9,7 +9,7 @@ from sqlalchemy.engine import make_url
 
 from tests.conftest import MakeRunner, Servers
 from tests.support.counting_proxy import CountingProxy
-from worker.core.outcomes import Succeeded
+from worker.core.outcomes import Failed, Succeeded
 from worker.core.settings import Settings
 from worker.database import pool
 from worker.database.claims import Claimed, Delivery
@@ -71,6 +71,14 @@ async def test_a_job_of_one_statement_costs_four(runner: Runner, proxy: Counting
     assert proxy.round_trips - before == CLAIM + 4
 
 
+async def test_a_failure_is_told_by_the_statement_of_a_success(runner: Runner, proxy: CountingProxy) -> None:
+    """BEGIN with the limits, the ledger's statement and COMMIT: whatever is told, it is prepared already."""
+    before = proxy.round_trips
+    outcome = await runner.run(Delivery("f", "scripted", {"ending": "value_error"}, {}, "arq:queue", 1))
+    assert isinstance(outcome, Failed)
+    assert proxy.round_trips - before == CLAIM + 3
+
+
 async def test_many_are_claimed_at_the_cost_of_one(runner: Runner, proxy: CountingProxy) -> None:
     """A claim of ten runs is BEGIN with the limits, one statement and COMMIT."""
     before = proxy.round_trips
@@ -82,14 +90,15 @@ async def test_many_are_claimed_at_the_cost_of_one(runner: Runner, proxy: Counti
 async def test_a_chunk_costs_three_beside_its_own(runner: Runner, proxy: CountingProxy) -> None:
     """Ten rows more are BEGIN with the limits, the chunk's SELECT and UPDATE, the cursor and COMMIT."""
     costs: list[int] = []
-    for first in (101, 111):
+    # what a walk reads its later chunks by is prepared in the first of these
+    for first in (101, 111, 121):
         async with runner.ledger.database.engine.begin() as connection:
             more = text("INSERT INTO tally (id, value) SELECT n, 0 FROM generate_series(:first, :first + 9) AS n")
             await connection.execute(more, {"first": first})
         before = proxy.round_trips
         await add_one(runner, f"from {first}")
         costs.append(proxy.round_trips - before)
-    assert costs[1] - costs[0] == 5
+    assert costs[2] - costs[1] == 5
 
 
 async def test_an_idle_connection_is_asked_whether_it_lives(
@@ -97,6 +106,7 @@ async def test_an_idle_connection_is_asked_whether_it_lives(
 ) -> None:
     """Only what was in use a moment ago is lent unasked."""
     monkeypatch.setattr(pool, "TRUSTED_S", 0.0)
+    await insert(runner, 3)
     before = proxy.round_trips
     await insert(runner, 2)
     assert proxy.round_trips - before == PING + CLAIM + PING + 4

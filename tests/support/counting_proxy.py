@@ -5,15 +5,18 @@ from contextlib import suppress
 from types import TracebackType
 from typing import Self
 
-READY = b"Z"
-"""The server's message at the end of each answer: the client may go on."""
+ANSWERS = (b"Z", b"1")
+"""The server's messages on which a client goes on: it is ready for a query, and has parsed one that is to be prepared.
+
+After the second the driver sends more at once, and only then is the first sent.
+"""
 
 
 class CountingProxy:
     """Use it as an async context manager; connect to `port` on 127.0.0.1, without TLS.
 
     Attributes:
-        round_trips: the server's answers so far, to statements, BEGIN and COMMIT alike; preparing a statement is one.
+        round_trips: the server's answers so far, to statements, BEGIN and COMMIT alike; having one prepared is one.
 
     Args:
         port: the server's.
@@ -54,6 +57,6 @@ class CountingProxy:
         with suppress(asyncio.IncompleteReadError, ConnectionError):
             while True:
                 head = await server.readexactly(5)
-                self.round_trips += head.startswith(READY)
+                self.round_trips += head.startswith(ANSWERS)
                 to_client.write(head + await server.readexactly(int.from_bytes(head[1:]) - 4))
         to_client.close()

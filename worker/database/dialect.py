@@ -25,6 +25,7 @@ from worker.core.walk_choice import LeadingColumn
 from worker.database.book_statements import BookStatements
 from worker.database.claims import Claim, Claimed, Delivery, Fence
 from worker.database.classify import ErrorTable
+from worker.database.command import Command
 
 Encoder = Callable[[Sequence[object]], Sequence[object]]
 """Turns values of one column's Python type into the driver's."""
@@ -116,16 +117,16 @@ class Dialect(Protocol):
         """Claim again what this worker holds: settles a doubtful COMMIT. None when it is held no more."""
         ...
 
-    def advance(self, fence: Fence, progress: Progress) -> Executable:
-        """A statement that moves a run on by one chunk where the fence holds; it returns a row, `wanted`, if it did."""
+    def advance(self, fence: Fence, progress: Progress) -> Command:
+        """What moves a run on by one chunk where the fence holds; it returns a row, `wanted`, if it did."""
         ...
 
-    def tell(self, fence: Fence, status: Status, waiting_for: str | None) -> Executable:
-        """A statement that says why a run does not go on, where the fence holds; it returns a row, `wanted`, if so."""
+    def tell(self, fence: Fence, status: Status, waiting_for: str | None) -> Command:
+        """What says why a run does not go on, where the fence holds; it returns a row, `wanted`, if so."""
         ...
 
-    def end(self, claim: Claimed, outcome: Outcome, worker: str) -> Executable:
-        """A statement that writes an outcome down where the fence still holds, and returns a row if it did."""
+    def end(self, claim: Claimed, outcome: Outcome, worker: str) -> Command:
+        """What writes an outcome down where the fence still holds; it returns a row if it did."""
         ...
 
     async def check_deferred(self, connection: AsyncConnection) -> None:

@@ -19,6 +19,7 @@ from worker.core.transfer_terms import BookTerms
 from worker.core.walk_choice import LeadingColumn
 from worker.database.claims import Claim, Claimed, Delivery, Fence
 from worker.database.classify import ErrorTable
+from worker.database.command import Command
 from worker.database.dialect import Encoder
 from worker.database.postgres import (
     book_statements,
@@ -121,15 +122,15 @@ class Postgres:
         """See `fencing.reclaim`."""
         return await fencing.reclaim(connection, held)
 
-    def advance(self, fence: Fence, progress: Progress) -> Executable:
+    def advance(self, fence: Fence, progress: Progress) -> Command:
         """See `fencing.advance`."""
         return fencing.advance(fence, progress)
 
-    def tell(self, fence: Fence, status: Status, waiting_for: str | None) -> Executable:
+    def tell(self, fence: Fence, status: Status, waiting_for: str | None) -> Command:
         """See `fencing.tell`."""
         return fencing.tell(fence, status, waiting_for)
 
-    def end(self, claim: Claimed, outcome: Outcome, worker: str) -> Executable:
+    def end(self, claim: Claimed, outcome: Outcome, worker: str) -> Command:
         """See `fencing.end`."""
         return fencing.end(claim, outcome, worker)
 
