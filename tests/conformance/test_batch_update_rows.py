@@ -241,13 +241,13 @@ async def test_a_source_that_does_not_fit_is_stopped(make_runner: MakeRunner, da
 
 @pytest.mark.usefixtures("items")
 async def test_statements_of_a_chunk(make_runner: MakeRunner) -> None:
-    """A chunk is one statement in a savepoint beside limits and the cursor, however many rows it has."""
+    """A chunk is one statement in a savepoint beside the cursor, however many rows it has."""
     runner = make_runner()
     given = inline(*({"sku": f"S{n}", "quantity": n + 1} for n in range(10)))
     with statements(runner.ledger.database) as seen:
         await runner.run(update(source=given))
     assert last_chunk(seen) == [
-        "SELECT",  # limits
+        "BEGIN",
         "SAVEPOINT",
         "WITH",
         "RELEASE",

@@ -263,12 +263,12 @@ async def test_onupdate_is_for_rows_that_change(
 
 @pytest.mark.usefixtures("items")
 async def test_statements_of_a_chunk(make_runner: MakeRunner) -> None:
-    """A chunk is one statement in a savepoint beside limits, the span's end and the cursor, whatever it changes."""
+    """A chunk is one statement in a savepoint beside the span's end and the cursor, whatever it changes."""
     runner = make_runner()
     with statements(runner.ledger.database) as seen:
         await runner.run(update(options=ALL, set={"price": 3}))
     assert last_chunk(seen) == [
-        "SELECT",  # limits
+        "BEGIN",
         "SELECT",  # where the span ends
         "SAVEPOINT",
         "WITH",

@@ -72,21 +72,26 @@ async def until_somebody_waits(database: Database) -> None:
 
 @contextmanager
 def statements(database: Database) -> Iterator[list[str]]:
-    """The first words of each statement that the engine sends, in order; COMMIT is none."""
+    """The first words of each statement that the engine sends, in order, and where a transaction begins; no COMMIT."""
     seen: list[str] = []
 
     def see(_: Connection, __: object, statement: str, *___: object) -> None:
         seen.append(" ".join(statement.split()[:2]))
 
+    def see_begin(_: Connection) -> None:
+        seen.append("BEGIN")
+
     event.listen(database.engine.sync_engine, "before_cursor_execute", see)
+    event.listen(database.engine.sync_engine, "begin", see_begin)
     try:
         yield seen
     finally:
         event.remove(database.engine.sync_engine, "before_cursor_execute", see)
+        event.remove(database.engine.sync_engine, "begin", see_begin)
 
 
 def last_chunk(seen: Sequence[str]) -> list[str]:
-    """The kinds of the statements of the last chunk, from its limits to its cursor."""
+    """The kinds of the statements of the last chunk, from its BEGIN to its cursor."""
     end = len(seen) - seen[::-1].index(ADVANCE)
-    begin = max(at for at, statement in enumerate(seen[:end]) if statement.startswith("SELECT set_config"))
+    begin = max(at for at, statement in enumerate(seen[:end]) if statement == "BEGIN")
     return [statement.split()[0] for statement in seen[begin:end]]

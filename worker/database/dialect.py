@@ -9,6 +9,7 @@ from typing import Any, Protocol
 from sqlalchemy import Column, ColumnElement, Connection, FromClause, Select, Table
 from sqlalchemy import Dialect as SqlDialect
 from sqlalchemy.ext.asyncio import AsyncConnection
+from sqlalchemy.pool import ManagesConnection
 from sqlalchemy.sql.base import Executable
 
 from worker.core.merge_counts import MergeCounts
@@ -24,6 +25,7 @@ from worker.core.walk_choice import LeadingColumn
 from worker.database.book_statements import BookStatements
 from worker.database.claims import Claim, Claimed, Delivery, Fence
 from worker.database.classify import ErrorTable
+from worker.database.command import Command
 
 Encoder = Callable[[Sequence[object]], Sequence[object]]
 """Turns values of one column's Python type into the driver's."""
@@ -73,8 +75,16 @@ class Dialect(Protocol):
         """Keyword arguments of `create_async_engine`: driver options, isolation, application name."""
         ...
 
+    def is_open(self, connection: ManagesConnection) -> bool:
+        """Whether a pooled connection is open for all that the driver has heard; asks nobody."""
+        ...
+
     def set_limits(self, connection: Connection, settings: Settings) -> None:
-        """Set the transaction's own lock, statement and idle timeouts, first thing in it."""
+        """Set the lock, statement and idle timeouts of a transaction that has sent nothing yet, for itself alone."""
+        ...
+
+    def forget_limits(self, connection: ManagesConnection) -> None:
+        """Take back the limits of a transaction that ended before it sent anything."""
         ...
 
     @property
@@ -88,7 +98,7 @@ class Dialect(Protocol):
         ...
 
     def set_snapshot_limits(self, connection: Connection, settings: Settings) -> None:
-        """Set the timeouts of a transaction that is read from over many chunks, first thing in it."""
+        """Set the timeouts of a transaction that is read from over many chunks, before it sends anything."""
         ...
 
     async def avoid_long_sort(self, connection: AsyncConnection, statement: "Select[*tuple[Any, ...]]") -> None:
@@ -107,16 +117,16 @@ class Dialect(Protocol):
         """Claim again what this worker holds: settles a doubtful COMMIT. None when it is held no more."""
         ...
 
-    def advance(self, fence: Fence, progress: Progress) -> Executable:
-        """A statement that moves a run on by one chunk where the fence holds; it returns a row, `wanted`, if it did."""
+    def advance(self, fence: Fence, progress: Progress) -> Command:
+        """What moves a run on by one chunk where the fence holds; it returns a row, `wanted`, if it did."""
         ...
 
-    def tell(self, fence: Fence, status: Status, waiting_for: str | None) -> Executable:
-        """A statement that says why a run does not go on, where the fence holds; it returns a row, `wanted`, if so."""
+    def tell(self, fence: Fence, status: Status, waiting_for: str | None) -> Command:
+        """What says why a run does not go on, where the fence holds; it returns a row, `wanted`, if so."""
         ...
 
-    def end(self, claim: Claimed, outcome: Outcome, worker: str) -> Executable:
-        """A statement that writes an outcome down where the fence still holds, and returns a row if it did."""
+    def end(self, claim: Claimed, outcome: Outcome, worker: str) -> Command:
+        """What writes an outcome down where the fence still holds; it returns a row if it did."""
         ...
 
     async def check_deferred(self, connection: AsyncConnection) -> None:

@@ -17,6 +17,7 @@ from worker.core.errors import SettingsError, UnreachableError
 from worker.core.settings import Settings
 from worker.database.classify import DATABASE_ERRORS, describe
 from worker.database.dialect import Dialect
+from worker.database.pool import watch_pool
 from worker.database.postgres.dialect import Postgres
 
 SPARE_CONNECTIONS = 4
@@ -103,7 +104,6 @@ def open_database(settings: Settings, worker: str) -> Database:
         # a stream and its writes for each run, and a few to spare
         pool_size=2 * settings.concurrency + SPARE_CONNECTIONS,
         max_overflow=0,
-        pool_pre_ping=True,
         pool_recycle=RECYCLE_S,
         pool_timeout=30,
         # what rows hold must not reach logs and run records by way of an error's text
@@ -112,6 +112,7 @@ def open_database(settings: Settings, worker: str) -> Database:
         json_deserializer=orjson.loads,
         **dialect.connection_options(settings, worker),
     )
+    watch_pool(engine, dialect)
     return Database(engine, dialect)
 
 

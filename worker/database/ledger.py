@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
 
-from sqlalchemy import insert, select, update
+from sqlalchemy import Row, insert, select, update
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -16,9 +16,10 @@ from worker.core.errors import ConflictError, StaleFenceError, UnknownRunError
 from worker.core.outcomes import Outcome, Status
 from worker.core.settings import Settings
 from worker.database.claims import Claim, Claimed, Delivery, Fence, NotClaimable
+from worker.database.command import Command
 from worker.database.engine import Database
 from worker.database.records import RunRecord, read_run
-from worker.database.session import open_session
+from worker.database.session import short_transaction
 from worker.database.tables import PROGRESS, RUNS
 
 
@@ -58,10 +59,8 @@ class Ledger:
         return kept + await self._claim(again)
 
     async def _claim(self, deliveries: Sequence[Delivery]) -> list[Claim]:
-        async with open_session(self.database, self._settings) as session:
-            claims = await self.database.dialect.claim(await session.connection(), deliveries, self.worker)
-            await session.end_transaction()
-        return claims
+        async with short_transaction(self.database, self._settings) as connection:
+            return await self.database.dialect.claim(connection, deliveries, self.worker)
 
     async def _set_aside(self, run_id: str) -> None:
         """Keep a finished run under the next free `<id>~n`, so that its id can be used again."""
@@ -82,11 +81,9 @@ class Ledger:
         Raises:
             StaleFenceError: a newer claim holds the run.
         """
-        async with open_session(self.database, self._settings) as session:
-            connection = await session.connection()
+        async with short_transaction(self.database, self._settings) as connection:
             claimed = await self.database.dialect.reclaim(connection, held.fence)
             ended = None if claimed else await self._ended_under(connection, held)
-            await session.end_transaction()
         if claimed is not None:
             # the attempt goes on: it began when it was first claimed
             return replace(claimed, claimed_at=held.claimed_at)
@@ -107,13 +104,7 @@ class Ledger:
 
     async def end(self, claimed: Claimed, outcome: Outcome) -> bool:
         """Write down an outcome that no chunk's transaction carries. False where a newer claim holds the run."""
-        async with open_session(self.database, self._settings) as session:
-            written = await (await session.connection()).execute(
-                self.database.dialect.end(claimed, outcome, self.worker)
-            )
-            owned = written.first() is not None
-            await session.end_transaction()
-        return owned
+        return await self._write(self.database.dialect.end(claimed, outcome, self.worker)) is not None
 
     async def tell(self, fence: Fence, status: Status, waiting_for: str | None) -> str | None:
         """Say in the record of a run that this worker holds whether it goes on, and why it does not.
@@ -129,13 +120,14 @@ class Ledger:
         Raises:
             StaleFenceError: a newer claim holds the run; its record is that claim's business.
         """
-        async with open_session(self.database, self._settings) as session:
-            told = await (await session.connection()).execute(self.database.dialect.tell(fence, status, waiting_for))
-            row = told.first()
-            await session.end_transaction()
+        row = await self._write(self.database.dialect.tell(fence, status, waiting_for))
         if row is None:
             raise StaleFenceError(f"Run {fence.run_id!r} was claimed anew after fence {fence.number}")
         return None if row[0] is None else str(row[0])
+
+    async def _write(self, command: Command) -> Row[*tuple[object, ...]] | None:
+        async with short_transaction(self.database, self._settings) as connection:
+            return (await connection.execute(command.statement, command.parameters)).first()
 
     async def has_ended(self, claimed: Claimed) -> bool:
         """Whether this very claim's outcome is written down already."""

@@ -6,23 +6,58 @@ Owns what `ctx.session` may do. Refuses `commit`, `rollback` and `begin` to jobs
 no longer commit together.
 """
 
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
+from functools import partial
+from types import TracebackType
 from typing import Any, NoReturn, TypeVarTuple
 
 from sqlalchemy import Connection, Row, Select, event
+from sqlalchemy.ext.asyncio import AsyncConnection
 from sqlalchemy.ext.asyncio import AsyncSession as PlainSession
-from sqlalchemy.orm import Session, SessionTransaction
+from sqlalchemy.orm import Session as SyncSession
+from sqlalchemy.orm import SessionTransaction
+from sqlmodel import Session
 from sqlmodel.ext.asyncio.session import AsyncSession
 
 from worker.core.errors import TransactionMisuseError
 from worker.core.settings import Settings
+from worker.database.command import Command
 from worker.database.engine import Database
 
 Columns = TypeVarTuple("Columns")
 
 
+class LimitedSession(Session):
+    """What a `RunSession` works with underneath.
+
+    Attributes:
+        set_limits: told of each connection that a transaction of the session begins on.
+    """
+
+    set_limits: Callable[[Connection], None]
+
+
+@event.listens_for(LimitedSession, "after_begin")
+def _set_limits(session: LimitedSession, transaction: SessionTransaction, connection: Connection) -> None:
+    if not transaction.nested:
+        session.set_limits(connection)
+
+
 class RunSession(AsyncSession):
     """An `AsyncSession` whose transactions only the runner ends."""
+
+    sync_session_class = LimitedSession
+    sync_session: LimitedSession
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Close it: at once where no transaction is open, as after a success."""
+        if self.in_transaction():
+            await super().__aexit__(kind, error, trace)
+        else:
+            self.sync_session.close()
 
     async def commit(self) -> NoReturn:
         """Refused: a chunk commits when its loop goes on, the rest when the job returns."""
@@ -49,9 +84,37 @@ class RunSession(AsyncSession):
         """The rows of a query, each with all its columns, however SQLModel would unpack it."""
         return (await PlainSession.execute(self, statement)).all()
 
+    async def write(self, command: Command) -> Row[*tuple[object, ...]] | None:
+        """Write what is pending and then a command, in this transaction; returns the command's first row."""
+        return await self.run_sync(_write, command)
+
     async def end_transaction(self) -> None:
         """Commit. The runner's, after it moved the run on in the same transaction."""
         await super().commit()
+
+    async def end_with(self, command: Command) -> bool:
+        """Write what is pending and then a command, and commit where that returned a row; whether it did."""
+        return await self.run_sync(_end_with, command)
+
+
+def _write(session: SyncSession, command: Command) -> Row[*tuple[object, ...]] | None:
+    session.flush()
+    return session.connection().execute(command.statement, command.parameters).first()
+
+
+def _end_with(session: SyncSession, command: Command) -> bool:
+    if _write(session, command) is None:
+        return False
+    session.commit()
+    return True
+
+
+@asynccontextmanager
+async def short_transaction(database: Database, settings: Settings) -> AsyncIterator[AsyncConnection]:
+    """A transaction of its own, under the usual limits; committed at the end of the block."""
+    async with database.engine.begin() as connection:
+        await connection.run_sync(database.dialect.set_limits, settings)
+        yield connection
 
 
 async def fetch(database: Database, settings: Settings, statement: Select[*Columns]) -> Sequence[Row[*Columns]]:
@@ -66,10 +129,5 @@ async def fetch(database: Database, settings: Settings, statement: Select[*Colum
 def open_session(database: Database, settings: Settings) -> RunSession:
     """A new session for one run: nothing expires at commit, so rows stay readable between chunks."""
     session = RunSession(database.engine, expire_on_commit=False)
-
-    def set_limits(_: Session, transaction: SessionTransaction, connection: Connection) -> None:
-        if not transaction.nested:
-            database.dialect.set_limits(connection, settings)
-
-    event.listen(session.sync_session, "after_begin", set_limits)
+    session.sync_session.set_limits = partial(database.dialect.set_limits, settings=settings)
     return session

@@ -5,7 +5,7 @@ to catch: errors are the runner's.
 """
 
 import asyncio
-from contextlib import AsyncExitStack, aclosing
+from contextlib import aclosing
 
 from structlog.typing import FilteringBoundLogger
 
@@ -18,7 +18,7 @@ from worker.core.outcomes import Cancelled, ErrorRecord, Failed, Outcome, Paused
 from worker.core.settings import Settings
 from worker.database.claims import Claimed, NotClaimable
 from worker.database.ledger import Ledger
-from worker.database.session import open_session
+from worker.database.session import RunSession, open_session
 from worker.declare.context import JobContext
 from worker.declare.registry import JobSpec
 from worker.declare.tables import Tables
@@ -97,50 +97,56 @@ class Attempt:
             AttemptTimeoutError: it took longer than the job may.
             Exception: whatever the job or the database raised.
         """
-        claimed, database = self.claimed, self._ledger.database
+        claimed = self.claimed
         parameters, options = spec.validate(claimed.params), RunOptions.parse(claimed.options)
         if spec.check is not None:
             # enqueued past our client, nothing has looked at it yet
             spec.check(parameters, self._tables, self._settings, options)
-        brake = Brake(claimed, self._governor, self._ledger, self._stop, self._clock, self._emit)
-        async with AsyncExitStack() as stack:
-            session = await stack.enter_async_context(open_session(database, self._settings))
-            await stack.enter_async_context(brake)
-            loop = ChunkLoop(
-                claimed, session, database, self._settings, self._stop, self._clock, self._committed, brake
-            )
-            await stack.enter_async_context(aclosing(loop))
+        async with (
+            open_session(self._ledger.database, self._settings) as session,
+            Brake(claimed, self._governor, self._ledger, self._stop, self._clock, self._emit) as brake,
+            aclosing(self._chunk_loop(session, brake)) as loop,
+        ):
             loop.check_wanted()
-            loop.check_wanted()
-            log = self._log.bind(run=claimed.fence.run_id, job=claimed.job)
-            context = JobContext(
-                run_id=claimed.fence.run_id,
-                job=claimed.job,
-                attempt=claimed.attempts + 1,
-                fence=claimed.fence.number,
-                actor=claimed.enqueued_by or self._ledger.worker,
-                options=options,
-                started_at=claimed.started_at,
-                session=session,
-                progress=claimed.progress,
-                log=log,
-                settings=self._settings,
-                tables=self._tables,
-                clock=self._clock,
-                driver=loop,
-                tools=JobTools(self._ledger, session, claimed, self._settings, log, self._held_runs),
-            )
-            result = await self._call(spec, context, {name: getattr(parameters, name) for name in spec.names})
-            outcome = Succeeded(spec.serialise_result(result))
-            await session.flush()
+            context = self._context(session, loop, options)
+            outcome = Succeeded(spec.serialise_result(await self._call(spec, context, dict(parameters))))
             claimed.progress.total = claimed.progress.done
-            written = await (await session.connection()).execute(
-                database.dialect.end(claimed, outcome, self._ledger.worker)
-            )
-            if written.first() is None:
+            if not await session.end_with(self._ledger.database.dialect.end(claimed, outcome, self._ledger.worker)):
                 raise StaleFenceError(f"Run {claimed.fence.run_id!r} was claimed anew: its last chunk was rolled back")
-            await session.end_transaction()
         return outcome
+
+    def _chunk_loop(self, session: RunSession, brake: Brake) -> ChunkLoop:
+        return ChunkLoop(
+            self.claimed,
+            session,
+            self._ledger.database,
+            self._settings,
+            self._stop,
+            self._clock,
+            self._committed,
+            brake,
+        )
+
+    def _context(self, session: RunSession, loop: ChunkLoop, options: RunOptions) -> JobContext:
+        claimed = self.claimed
+        log = self._log.bind(run=claimed.fence.run_id, job=claimed.job)
+        return JobContext(
+            run_id=claimed.fence.run_id,
+            job=claimed.job,
+            attempt=claimed.attempts + 1,
+            fence=claimed.fence.number,
+            actor=claimed.enqueued_by or self._ledger.worker,
+            options=options,
+            started_at=claimed.started_at,
+            session=session,
+            progress=claimed.progress,
+            log=log,
+            settings=self._settings,
+            tables=self._tables,
+            clock=self._clock,
+            driver=loop,
+            tools=JobTools(self._ledger, session, claimed, self._settings, log, self._held_runs),
+        )
 
     async def _call(self, spec: JobSpec, context: JobContext, arguments: dict[str, object]) -> object:
         try:

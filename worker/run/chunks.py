@@ -187,10 +187,7 @@ class ChunkLoop:
         return await self._advance()
 
     async def _advance(self) -> str | None:
-        moved = await (await self._session.connection()).execute(
-            self._dialect.advance(self._claimed.fence, self._progress)
-        )
-        row = moved.first()
+        row = await self._session.write(self._dialect.advance(self._claimed.fence, self._progress))
         if row is None:
             fence = self._claimed.fence
             raise StaleFenceError(

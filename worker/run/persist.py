@@ -1,13 +1,14 @@
 """Writing an outcome down, even while the database flickers.
 
-Owns the patience. A success is not its business: it was committed with the last rows.
+Owns the patience. A success is not its business, as it was committed with the last rows, nor is a run that a newer
+claim holds.
 """
 
 from dataclasses import dataclass
 
 from worker.core.clock import Clock
 from worker.core.events import Listener, OutcomeNotSaved
-from worker.core.outcomes import LeaseLost, Outcome, Succeeded
+from worker.core.outcomes import LeaseLost, Outcome
 from worker.core.retry import backoff_s
 from worker.database.claims import Claimed
 from worker.database.classify import describe
@@ -37,8 +38,6 @@ class Persister:
             The outcome; `LeaseLost` where a newer claim holds the run. An outcome that the database would not take
             is reported as an event and returned: the ledger shows the run as running until it is claimed again.
         """
-        if isinstance(outcome, Succeeded | LeaseLost):
-            return outcome
         for tries in range(1, TRIES + 1):
             try:
                 written = await self.ledger.end(claimed, outcome)

@@ -12,7 +12,7 @@ from structlog.typing import FilteringBoundLogger
 from worker.core.clock import Clock
 from worker.core.errors import Control, ErrorKind, StaleFenceError
 from worker.core.events import AttemptEnded, Listener, RunClaimed, StartedOver
-from worker.core.outcomes import ErrorRecord, Failed, Interrupted, Outcome
+from worker.core.outcomes import ErrorRecord, Failed, Interrupted, LeaseLost, Outcome, Succeeded
 from worker.core.retry import decide, in_place_pause_s
 from worker.core.settings import Settings
 from worker.database.claims import Claimed, Delivery, NotClaimable
@@ -98,9 +98,10 @@ class Runner:
             self.governor,
         )
         outcome = await self._run_to_outcome(attempt)
-        persister = Persister(self.ledger, self.clock, self.stop, self.emit)
-        # a cancelled task still writes down how its attempt ended: the run must not look like a crash
-        outcome = await asyncio.shield(asyncio.ensure_future(persister.persist(attempt.claimed, outcome)))
+        if not isinstance(outcome, Succeeded | LeaseLost):
+            persister = Persister(self.ledger, self.clock, self.stop, self.emit)
+            # a cancelled task still writes down how its attempt ended: the run must not look like a crash
+            outcome = await asyncio.shield(asyncio.ensure_future(persister.persist(attempt.claimed, outcome)))
         took_ms = self.clock.monotonic_ms() - began
         self.emit(AttemptEnded(fence.run_id, claimed.job, attempt.claimed.fence.number, outcome, took_ms))
         if isinstance(outcome, Interrupted) and _is_cancelled():

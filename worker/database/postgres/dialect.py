@@ -6,6 +6,7 @@ from typing import Any
 from sqlalchemy import Column, ColumnElement, Connection, FromClause, Select, Table, Text, cast, text
 from sqlalchemy import Dialect as SqlDialect
 from sqlalchemy.ext.asyncio import AsyncConnection
+from sqlalchemy.pool import ManagesConnection
 from sqlalchemy.sql.base import Executable
 
 from worker.core.outcomes import Outcome, Status
@@ -18,6 +19,7 @@ from worker.core.transfer_terms import BookTerms
 from worker.core.walk_choice import LeadingColumn
 from worker.database.claims import Claim, Claimed, Delivery, Fence
 from worker.database.classify import ErrorTable
+from worker.database.command import Command
 from worker.database.dialect import Encoder
 from worker.database.postgres import (
     book_statements,
@@ -62,6 +64,7 @@ class Postgres:
         """
         server_settings = {"application_name": f"heavylift:{worker}"[:63]}
         arguments: dict[str, object] = {
+            "connection_class": limits.LimitedConnection,
             "server_settings": server_settings,
             "timeout": CONNECT_TIMEOUT_S,
             # the server's own limit ends a slow statement first; this one is for a peer that vanished without a word
@@ -77,9 +80,17 @@ class Postgres:
             server_settings["client_encoding"] = "UTF8"
         return {"connect_args": arguments}
 
+    def is_open(self, connection: ManagesConnection) -> bool:
+        """What asyncpg knows: it hears of a connection's end while that is idle, too."""
+        return not limits.driver_of(connection).is_closed()
+
     def set_limits(self, connection: Connection, settings: Settings) -> None:
         """See `limits.set_limits`."""
         limits.set_limits(connection, settings, idle_ms=settings.idle_timeout_ms)
+
+    def forget_limits(self, connection: ManagesConnection) -> None:
+        """So that they are not the next transaction's."""
+        limits.driver_of(connection).limits = ""
 
     @property
     def snapshot_options(self) -> dict[str, object]:
@@ -111,15 +122,15 @@ class Postgres:
         """See `fencing.reclaim`."""
         return await fencing.reclaim(connection, held)
 
-    def advance(self, fence: Fence, progress: Progress) -> Executable:
+    def advance(self, fence: Fence, progress: Progress) -> Command:
         """See `fencing.advance`."""
         return fencing.advance(fence, progress)
 
-    def tell(self, fence: Fence, status: Status, waiting_for: str | None) -> Executable:
+    def tell(self, fence: Fence, status: Status, waiting_for: str | None) -> Command:
         """See `fencing.tell`."""
         return fencing.tell(fence, status, waiting_for)
 
-    def end(self, claim: Claimed, outcome: Outcome, worker: str) -> Executable:
+    def end(self, claim: Claimed, outcome: Outcome, worker: str) -> Command:
         """See `fencing.end`."""
         return fencing.end(claim, outcome, worker)
 

@@ -8,12 +8,13 @@ from collections.abc import Sequence
 from uuid import uuid4
 
 import orjson
-from sqlalchemy import Row, TextClause, text
+from sqlalchemy import Row, text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from worker.core.outcomes import STATUS_AFTER, Failed, Interrupted, Outcome, RetryAt, Snoozed, Status, Succeeded
 from worker.core.progress import Progress
 from worker.database.claims import Claim, Claimed, Delivery, Fence, NotClaimable
+from worker.database.command import Command
 
 _PROGRESS = (
     "p.fence, p.token, p.chunk, p.cursor, p.done, p.total, p.counters, p.chunk_rows, p.failures, p.crash_streak, "
@@ -166,54 +167,67 @@ async def reclaim(connection: AsyncConnection, held: Fence) -> Claimed | None:
     return None if row is None else _claimed(row)
 
 
-def advance(fence: Fence, progress: Progress) -> TextClause:
-    """The statement that moves a run on by one chunk where the fence holds; it returns what is `wanted`."""
-    return _ADVANCE.bindparams(
-        id=fence.run_id,
-        fence=fence.number,
-        token=fence.token,
-        chunk=progress.chunk,
-        cursor=_json(progress.cursor),
-        done=progress.done,
-        total=progress.total,
-        counters=_json(progress.counters),
-        chunk_rows=progress.chunk_rows,
+def advance(fence: Fence, progress: Progress) -> Command:
+    """What moves a run on by one chunk where the fence holds; it returns what is `wanted`."""
+    return Command(
+        _ADVANCE,
+        {
+            "id": fence.run_id,
+            "fence": fence.number,
+            "token": fence.token,
+            "chunk": progress.chunk,
+            "cursor": _json(progress.cursor),
+            "done": progress.done,
+            "total": progress.total,
+            "counters": _json(progress.counters),
+            "chunk_rows": progress.chunk_rows,
+        },
     )
 
 
-def tell(fence: Fence, status: Status, waiting_for: str | None) -> TextClause:
-    """The statement that says why a claimed run does not go on, where the fence holds; it returns what is `wanted`."""
-    return _TELL.bindparams(
-        id=fence.run_id, fence=fence.number, token=fence.token, status=status.value, waiting_for=waiting_for
+def tell(fence: Fence, status: Status, waiting_for: str | None) -> Command:
+    """What says why a claimed run does not go on, where the fence holds; it returns what is `wanted`."""
+    return Command(
+        _TELL,
+        {
+            "id": fence.run_id,
+            "fence": fence.number,
+            "token": fence.token,
+            "status": status.value,
+            "waiting_for": waiting_for,
+        },
     )
 
 
-def end(claimed: Claimed, outcome: Outcome, worker: str) -> TextClause:
-    """The statement that writes an outcome down where the fence holds; it returns the run's id if it did."""
+def end(claimed: Claimed, outcome: Outcome, worker: str) -> Command:
+    """What writes an outcome down where the fence holds; it returns the run's id if it did."""
     status = STATUS_AFTER[type(outcome)]
     error = outcome.error if isinstance(outcome, RetryAt | Failed) else None
     succeeded = isinstance(outcome, Succeeded)
     progress = claimed.progress
-    return _END.bindparams(
-        id=claimed.fence.run_id,
-        fence=claimed.fence.number,
-        token=claimed.fence.token,
-        worker=worker,
-        status=status.value,
-        outcome=type(outcome).__name__.lower(),
-        finished=status.finished,
-        failed=error is not None,
-        # only a success may say more than its chunks did: an open chunk of any other attempt was rolled back
-        done=progress.done if succeeded else None,
-        total=progress.total if succeeded else None,
-        counters=_json(progress.counters) if succeeded else None,
-        result=_json(outcome.result) if isinstance(outcome, Succeeded) and outcome.result is not None else None,
-        error=None if error is None else _json(error.as_json()),
-        waiting_for=_waiting_for(outcome),
-        due_at=_due_at(outcome),
-        counted=int(succeeded or error is not None),
-        interrupted=int(isinstance(outcome, Interrupted)),
-        claimed_at=claimed.claimed_at,
+    return Command(
+        _END,
+        {
+            "id": claimed.fence.run_id,
+            "fence": claimed.fence.number,
+            "token": claimed.fence.token,
+            "worker": worker,
+            "status": status.value,
+            "outcome": type(outcome).__name__.lower(),
+            "finished": status.finished,
+            "failed": error is not None,
+            # only a success may say more than its chunks did: an open chunk of any other attempt was rolled back
+            "done": progress.done if succeeded else None,
+            "total": progress.total if succeeded else None,
+            "counters": _json(progress.counters) if succeeded else None,
+            "result": _json(outcome.result) if isinstance(outcome, Succeeded) and outcome.result is not None else None,
+            "error": None if error is None else _json(error.as_json()),
+            "waiting_for": _waiting_for(outcome),
+            "due_at": _due_at(outcome),
+            "counted": int(succeeded or error is not None),
+            "interrupted": int(isinstance(outcome, Interrupted)),
+            "claimed_at": claimed.claimed_at,
+        },
     )
 
 
