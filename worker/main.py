@@ -27,7 +27,7 @@ from worker.queue.functions import make_function
 from worker.queue.holdings import held_runs
 from worker.queue.in_flight import Hooks
 from worker.queue.queue_worker import QueueWorker
-from worker.queue.redis_settings import open_redis, redis_settings
+from worker.queue.redis_settings import make_redis, open_redis, redis_settings
 from worker.queue.wire import Codec, make_deserializer, make_serializer
 from worker.run.governor import Governor
 from worker.run.runner import Runner
@@ -127,7 +127,6 @@ def worker_options(settings: Settings, stop: StopSignal) -> dict[str, Any]:
     return {
         "functions": [make_function(spec, lambda ctx: ctx[RUNNER], settings) for spec in declared.registry],
         "queue_name": settings.queue,
-        "redis_settings": redis_settings(settings),
         "max_jobs": settings.concurrency,
         "poll_delay": settings.poll_s,
         "health_check_interval": HEALTH_S,
@@ -147,8 +146,7 @@ async def run_worker(settings: Settings, *, burst: bool = False) -> None:
     """
     stop = StopSignal()
     options = worker_options(settings, stop)
-    del options["redis_settings"]
-    pool = await open_redis(settings)
+    pool = await open_redis(settings, worker_name())
     registry = load_declared(settings).registry
 
     def ledger() -> Ledger:
@@ -184,5 +182,8 @@ async def run_worker(settings: Settings, *, burst: bool = False) -> None:
 def __getattr__(name: str) -> object:
     """`WorkerSettings`, made when arq asks for it: a mere import of this module must not need a configuration."""
     if name == "WorkerSettings":
-        return type("WorkerSettings", (), worker_options(load_settings(), StopSignal()))
+        settings = load_settings()
+        # the settings are for `arq --check`; the worker takes our pool, which does more than arq could be told
+        connecting = {"redis_settings": redis_settings(settings), "redis_pool": make_redis(settings, worker_name())}
+        return type("WorkerSettings", (), {**worker_options(settings, StopSignal()), **connecting})
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

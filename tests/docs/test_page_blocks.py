@@ -13,12 +13,17 @@ DOCS = ROOT / "docs"
 PAGES = {str(path.relative_to(DOCS)): Page(path.read_text()) for path in sorted(DOCS.rglob("*.md"))}
 FOLLOWED = [name for name, page in PAGES.items() if any(block.runs for block in page.blocks)]
 
-NOT_RUN = {"mermaid": "a drawing"}
+NOT_RUN = {
+    "mermaid": "a drawing",
+    "conf": "for a server's configuration, tried by test_redis_page",
+    "acl": "for a server's list of users, tried by test_redis_page",
+}
 """Languages of blocks that are not run, each with the reason."""
 
 NOTHING_TO_RUN = {
     "complaints.md": "names of tests, looked up by test_complaints",
     "pitfalls.md": "names of tests, looked up by test_pitfalls",
+    "redis.md": "addresses and a server's settings, tried by test_redis_page",
     "README.md": "an index: its links are followed below",
     "arq-differences.md": "a table, held against arq's own tests by `make arqtests`",
     "errors.md": "a table, compared with the code by test_pages",

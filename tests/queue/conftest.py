@@ -1,11 +1,25 @@
-"""A plain arq client, which knows nothing of Heavylift, on the Redis of each test."""
+"""A plain arq client, which knows nothing of Heavylift, on the Redis of each test; settings that name a Redis alone."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
 
 import pytest
 from arq.connections import ArqRedis
+from pydantic import SecretStr
+from redis import Redis
 
+from tests.support.authority import Authority
 from tests.support.queue_keys import plain_client
+from worker.core.settings import Settings
+from worker.queue.redis_settings import make_redis
+from worker.queue.redis_sync import synchronous
+
+SettingsFor = Callable[[str], Settings]
+
+
+def threads_client(settings: Settings, timeout_s: float, name: str = "test") -> Redis:
+    """The synchronous client of a pool that has never connected."""
+    return synchronous(make_redis(settings, name), timeout_s)
 
 
 @pytest.fixture
@@ -13,3 +27,15 @@ async def client(redis_url: str) -> AsyncIterator[ArqRedis]:
     """A vanilla client."""
     async with plain_client(redis_url) as opened:
         yield opened
+
+
+@pytest.fixture
+def authority(tmp_path: Path) -> Authority:
+    """An authority of this test's own."""
+    return Authority.make(tmp_path)
+
+
+@pytest.fixture
+def settings_for() -> SettingsFor:
+    """Makes the settings of a REDIS_URL."""
+    return lambda url: Settings(redis_url=SecretStr(url))

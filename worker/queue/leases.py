@@ -75,7 +75,7 @@ class LeaseKeeper:
                 continue
             try:
                 redis = redis or self._connect()
-                lost: list[bytes] = redis.execute_command(  # type: ignore[no-untyped-call] # redis-py's own
+                lost: list[bytes] = redis.execute_command(
                     "EVAL", RENEW, 0, self._holder, round(self._lease_s * 1000), *ids
                 )
             except (RedisError, OSError) as error:

@@ -46,7 +46,8 @@ class Link:
 
     def __init__(self, pool: ArqRedis, queue: str, marker: str, changed: asyncio.Event) -> None:
         self._pool = pool
-        self._keys = (queue, abort_jobs_ss, marker)
+        # an ACL that knows the queue's keys admits no key without a name
+        self._keys = (queue, abort_jobs_ss, *([marker] if marker else []))
         self._changed = changed
         self._steps: _Connection = None
         self._listener: _Connection = None

@@ -29,7 +29,7 @@ from worker.queue.in_flight import NO_HOOKS, Hooks, InFlight
 from worker.queue.leases import LeaseKeeper
 from worker.queue.link import Link
 from worker.queue.loop import Claiming, Loop
-from worker.queue.redis_settings import synchronous
+from worker.queue.redis_sync import synchronous
 from worker.queue.step import MOST_ENDINGS, Reply
 from worker.run.stop_signal import StopSignal
 

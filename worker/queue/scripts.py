@@ -8,7 +8,7 @@ Redis' own clock decides what is due, so that workers whose clocks differ agree.
 from typing import Final
 
 STEP: Final = b"""
--- KEYS: queue, abort set, marker.  ARGV: see `worker.queue.step.arguments`.
+-- KEYS: queue, abort set, and the marker where there is one.  ARGV: see `worker.queue.step.arguments`.
 local call = redis.call
 local queue, abort, marker = KEYS[1], KEYS[2], KEYS[3]
 local me, want, lease_ms, page = ARGV[1], tonumber(ARGV[2]), ARGV[3], tonumber(ARGV[4])
@@ -153,7 +153,7 @@ return {
   math.ceil(next_ms),
   aborts > 0 and call('ZREVRANGE', abort, 0, 999, 'WITHSCORES') or {},
   more == 1 and from or -1,
-  marker ~= '' and call('EXISTS', marker) or 1,
+  marker and call('EXISTS', marker) or 1,
   count and call('ZCARD', queue) or -1,
 }
 """
