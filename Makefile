@@ -11,7 +11,7 @@ PYTEST_ARGS ?=
 POSTGRES ?= 18
 # Each process has servers of its own; more than four would start more of them than they save time.
 PARALLEL ?= -n auto --maxprocesses 4 --dist worksteal
-BENCHMARKS ?= $(sort $(wildcard benchmarks/[a-z]*.py))
+BENCHMARKS ?= $(sort $(wildcard benchmarks/[a-z]*.py)) $(patsubst %/__main__.py,%,$(wildcard benchmarks/*/__main__.py))
 
 VENV := .venv
 BIN := $(VENV)/bin

@@ -64,6 +64,14 @@ async def test_the_client_enqueues_and_waits(reader: Reader) -> None:
     assert done.output.split() == ["succeeded", "1"], done.errors
 
 
+async def test_the_client_enqueues_many(reader: Reader) -> None:
+    """The program that enqueues three runs in one call prints how each ended, in the order asked for."""
+    done = await reader.call(["python", "enqueue_many.py"])
+    assert done.output.splitlines() == [f"{{'older_than_days': {days}}} succeeded" for days in (365, 90, 30)], (
+        done.errors
+    )
+
+
 def test_settings_table_is_the_model() -> None:
     """The README lists every setting with its default and meaning, as the model has them."""
     listed = re.search(r"^\| setting [^\n]*\n((?:\|[^\n]*\n)+)", README.text, re.MULTILINE)

@@ -1,4 +1,4 @@
-"""The client: writes a run into the ledger, then into Redis; reads runs; waits for them.
+"""The client: writes runs into the ledger, then into Redis; reads them; waits for them.
 
 Owns the order: a run that the ledger knows is never lost, whatever happens to Redis afterwards.
 """
@@ -9,21 +9,21 @@ import json
 import os
 import shlex
 import socket
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field, replace
-from datetime import datetime, timedelta
-from uuid import uuid4
+from dataclasses import dataclass, field
+from datetime import timedelta
 
 from arq.connections import ArqRedis
-from redis.exceptions import RedisError
 
+from worker.client.deliveries import Deliverer
+from worker.client.orders import OrderForm, batches
 from worker.core.clock import Clock, SystemClock, to_ms
-from worker.core.errors import ParametersError, RequestError, UnreachableError
+from worker.core.errors import ParametersError, RequestError
 from worker.core.options import RunOptions
 from worker.core.outcomes import Status
 from worker.core.settings import Settings
-from worker.database.claims import Delivery
+from worker.database.claims import Terms
 from worker.database.engine import Database, open_database
 from worker.database.ledger import Ledger
 from worker.database.migrate import check_version
@@ -32,12 +32,7 @@ from worker.database.records import RunPage, RunRecord, read_runs
 from worker.database.reflect import complete_tables
 from worker.declare.registry import Registry
 from worker.declare.tables import Tables
-from worker.queue.deliver import deliver, encode_delivery
-from worker.queue.plain_data import json_safe
 from worker.queue.redis_settings import open_redis
-
-LONGEST_ID = 200
-"""Characters of a run id: room is left for the `~1` of an id that is used again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,41 +85,60 @@ class Client:
             RequestError: unknown job or parameter, a value that does not fit, a payload too large, an id in use.
             UnreachableError: the database or Redis did not answer.
         """
-        spec = self.registry.get(job)
-        validated = spec.validate(params or {})
-        chosen = RunOptions.parse(options or {})
-        if spec.check is not None and self.tables is not None:
-            spec.check(validated, self.tables, self.settings, chosen)
-        now = self.clock.now()
-        due = now + delay if delay else None
-        delivery = Delivery(
-            run_id=_checked(run_id),
-            job=job,
-            params=json_safe(spec.dump(validated)),
-            options=chosen.model_dump(exclude_defaults=True),
-            queue=self.settings.queue,
-            enqueued_ms=to_ms(now),
+        (record,) = await self.enqueue_many(
+            job,
+            [params or {}],
+            run_ids=[run_id] if run_id is not None else None,
+            delay=delay,
+            options=options,
+            enqueued_by=enqueued_by,
         )
-        # refused before anything is written down, if it is too large
-        encode_delivery(delivery, self.settings)
-        record, new = await self.ledger.enqueue(delivery, due, enqueued_by or _this_user())
-        if new or record.status in {Status.QUEUED, Status.WAITING}:
-            # an earlier enqueueing of this run may have died between the two stores: its delivery is made again, with
-            # the ledger's own enqueue time, or the run would later be taken for a new use of its id
-            await self._deliver(replace(delivery, enqueued_ms=to_ms(record.enqueued_at)), due)
         return record
 
-    async def _deliver(self, delivery: Delivery, due: datetime | None) -> None:
+    async def enqueue_many(
+        self,
+        job: str,
+        params: Sequence[Mapping[str, object]],
+        *,
+        run_ids: Sequence[str] | None = None,
+        delay: timedelta | None = None,
+        options: Mapping[str, object] | None = None,
+        enqueued_by: str | None = None,
+    ) -> list[RunRecord]:
+        """Enqueue runs of one job: one statement and one round trip to Redis for each 500 of them.
+
+        All of them are written down, or none. What was written down then goes to Redis; if that fails in between, the
+        same call with the same ids goes on where it ended.
+
+        Args:
+            job: a registered job's name.
+            params: each run's parameters by name.
+            run_ids: each run's id, in the order of `params`; random ones unless given. An id that exists with the same
+                parameters, or comes twice, is one run.
+            delay: how long they must wait at least.
+            options: run options of all of them, as `worker.core.options.RunOptions` has them.
+            enqueued_by: who asks, for the runs' records and audit rows; this process's user and host unless given.
+
+        Returns:
+            The runs, as the ledger has them, in the order of `params`.
+
+        Raises:
+            RequestError: unknown job or parameter, a value that does not fit, a payload too large, an id in use. A note
+                tells at which index.
+            UnreachableError: Redis did not answer.
+        """
         if self.redis is None:
             raise ParametersError("This client was opened to look only; open it with redis=True to enqueue")
-        due_ms = to_ms(due) if due else delivery.enqueued_ms
-        try:
-            await deliver(self.redis, delivery, encode_delivery(delivery, self.settings), due_ms)
-        except RedisError as error:
-            raise UnreachableError(
-                f"Run {delivery.run_id!r} is in the ledger, but not in Redis: {type(error).__name__}: {error}. "
-                "Enqueue it again under the same id once REDIS_URL answers; it will not be doubled"
-            ) from error
+        now = self.clock.now()
+        due = now + delay if delay else None
+        chosen = RunOptions.parse(options or {})
+        form = OrderForm(self.registry.get(job), chosen, self.tables, self.settings, to_ms(now))
+        orders = form.fill_all(params, [None] * len(params) if run_ids is None else run_ids)
+        cut = list(batches(orders))
+        deliveries = ([order.delivery for order in batch] for batch in cut)
+        found = await self.ledger.enqueue(deliveries, Terms(due, enqueued_by or _this_user()))
+        await Deliverer(self.redis, self.settings).deliver(cut, found, due)
+        return [found[order.delivery.run_id] for order in orders]
 
     async def get(self, run_id: str) -> RunRecord:
         """One run.
@@ -240,14 +254,3 @@ def _this_user() -> str:
         # a container's arbitrary user id has no name
         user = f"uid {os.getuid()}"
     return f"{user}@{socket.gethostname()}"[:255]
-
-
-def _checked(run_id: str | None) -> str:
-    if run_id is None:
-        return uuid4().hex
-    if not run_id or len(run_id) > LONGEST_ID or not run_id.isprintable() or "~" in run_id:
-        raise ParametersError(
-            f"The run id {run_id!r} cannot be used: 1 to {LONGEST_ID} printable characters, none of them ~. "
-            "For example --id import-2026-11-21"
-        )
-    return run_id

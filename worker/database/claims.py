@@ -1,4 +1,4 @@
-"""The values of claiming: what a delivery asks for, and what a claim hands out.
+"""The values of enqueueing and claiming: what a delivery asks for, and what a claim hands out.
 
 Owns their shape. Refuses SQL: each dialect's claim statement fills them.
 """
@@ -29,6 +29,29 @@ class Delivery:
     options: dict[str, object]
     queue: str
     enqueued_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class Terms:
+    """On which terms runs are enqueued.
+
+    Attributes:
+        due_at: when they may start; None for at once.
+        enqueued_by: who asks for them; None where nobody said.
+    """
+
+    due_at: datetime | None = None
+    enqueued_by: str | None = None
+
+    @property
+    def status(self) -> Status:
+        """What they are until somebody claims them."""
+        return Status.WAITING if self.due_at else Status.QUEUED
+
+    @property
+    def waiting_for(self) -> str | None:
+        """Why they wait."""
+        return f"deferred until {self.due_at.isoformat(timespec='seconds')}" if self.due_at else None
 
 
 @dataclass(frozen=True, slots=True)

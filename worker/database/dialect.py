@@ -23,7 +23,7 @@ from worker.core.transfer_terms import BookTerms
 from worker.core.update_counts import UpdateCounts
 from worker.core.walk_choice import LeadingColumn
 from worker.database.book_statements import BookStatements
-from worker.database.claims import Claim, Claimed, Delivery, Fence
+from worker.database.claims import Claim, Claimed, Delivery, Fence, Terms
 from worker.database.classify import ErrorTable
 from worker.database.command import Command
 
@@ -107,6 +107,10 @@ class Dialect(Protocol):
 
     async def lock_migrations(self, connection: AsyncConnection) -> None:
         """Hold every other migration of this database off until the transaction ends."""
+        ...
+
+    async def enqueue(self, connection: AsyncConnection, deliveries: Sequence[Delivery], terms: Terms) -> set[str]:
+        """Write down those of some runs whose ids are new, one statement for all; returns these ids."""
         ...
 
     async def claim(self, connection: AsyncConnection, deliveries: Sequence[Delivery], worker: str) -> list[Claim]:

@@ -3,22 +3,19 @@
 Owns what becomes of a run in the database outside of its chunks. Refuses to decide: outcomes are handed in.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
-from datetime import datetime
 
-from sqlalchemy import Row, insert, select, update
-from sqlalchemy.exc import IntegrityError
+from sqlalchemy import Row, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from worker.core.clock import from_ms
 from worker.core.errors import ConflictError, StaleFenceError, UnknownRunError
 from worker.core.outcomes import Outcome, Status
 from worker.core.settings import Settings
-from worker.database.claims import Claim, Claimed, Delivery, Fence, NotClaimable
+from worker.database.claims import Claim, Claimed, Delivery, Fence, NotClaimable, Terms
 from worker.database.command import Command
 from worker.database.engine import Database
-from worker.database.records import RunRecord, read_run
+from worker.database.records import RunRecord, fresh_record, read_run, read_some
 from worker.database.session import short_transaction
 from worker.database.tables import PROGRESS, RUNS
 
@@ -134,36 +131,28 @@ class Ledger:
         async with self.database.engine.connect() as connection:
             return await self._ended_under(connection, claimed) is not None
 
-    async def enqueue(
-        self, delivery: Delivery, due_at: datetime | None, enqueued_by: str | None = None
-    ) -> tuple[RunRecord, bool]:
-        """Write a run down before the queue knows it.
+    async def enqueue(self, batches: Iterable[Sequence[Delivery]], terms: Terms) -> dict[str, RunRecord]:
+        """Write runs down before the queue knows them: all of them, or none; one statement a batch of new ones.
 
         Args:
-            delivery: the run.
-            due_at: when it may start; None for at once.
-            enqueued_by: who asks for it.
+            batches: the runs. One of an id with the same parameters is found, not made again.
+            terms: theirs.
 
         Returns:
-            The run's record, and whether it is new. One of that id with the same parameters is found, not made again.
+            The runs' records, by id.
 
         Raises:
-            ConflictError: a run of that id exists with another job or other parameters.
+            ConflictError: a run of one of the ids exists with another job or other parameters.
         """
-        try:
-            async with self.database.engine.begin() as connection:
-                await connection.execute(insert(RUNS).values(**_row(delivery, due_at), enqueued_by=enqueued_by))
-        except IntegrityError:
-            return await self._existing(delivery), False
-        return await self.read(delivery.run_id), True
-
-    async def _existing(self, delivery: Delivery) -> RunRecord:
-        found = await self.read(delivery.run_id)
-        if found.job != delivery.job or found.params != delivery.params:
-            raise ConflictError(
-                f"Run {delivery.run_id!r} exists with other parameters (job {found.job!r}, {found.status.value}). "
-                "Give another id, or none"
-            )
+        found: dict[str, RunRecord] = {}
+        async with self.database.engine.begin() as connection:
+            for batch in batches:
+                new = await self.database.dialect.enqueue(connection, batch, terms)
+                found |= {one.run_id: fresh_record(one, terms) for one in batch if one.run_id in new}
+                if old := [one.run_id for one in batch if one.run_id not in found]:
+                    found |= await read_some(connection, old)
+                for delivery in batch:
+                    _check_same(delivery, found)
         return found
 
     async def read(self, run_id: str) -> RunRecord:
@@ -195,19 +184,16 @@ class Ledger:
                 raise UnknownRunError(run_id)
 
 
-def _row(delivery: Delivery, due_at: datetime | None) -> Mapping[str, object]:
-    return {
-        "id": delivery.run_id,
-        "job": delivery.job,
-        "queue": delivery.queue,
-        "params": delivery.params,
-        "options": delivery.options,
-        "status": (Status.WAITING if due_at else Status.QUEUED).value,
-        "waiting_for": f"deferred until {due_at.isoformat(timespec='seconds')}" if due_at else None,
-        "due_at": due_at,
-        "enqueued_ms": delivery.enqueued_ms,
-        "enqueued_at": from_ms(delivery.enqueued_ms),
-    }
+def _check_same(delivery: Delivery, found: Mapping[str, RunRecord]) -> None:
+    record = found.get(delivery.run_id)
+    if record is None:
+        # pruned, or kept under another id, since it was in the way
+        raise UnknownRunError(delivery.run_id)
+    if record.job != delivery.job or record.params != delivery.params:
+        raise ConflictError(
+            f"Run {delivery.run_id!r} exists with other parameters (job {record.job!r}, {record.status.value}). "
+            "Give another id, or none"
+        )
 
 
 def _id(claim: Claim) -> str:

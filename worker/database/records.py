@@ -1,16 +1,19 @@
 """Run records: what the ledger says of runs, in the shape of the outer contract.
 
-Owns reading runs, one or many. Refuses to change any.
+Owns reading runs, one or many, and the record of one that is new. Refuses to change any.
 """
 
+from collections.abc import Collection
 from datetime import datetime
 
 from pydantic import BaseModel
 from sqlalchemy import Row, func, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from worker.core.clock import from_ms
 from worker.core.errors import UnknownRunError
 from worker.core.outcomes import Status
+from worker.database.claims import Delivery, Terms
 from worker.database.tables import PROGRESS, RUNS
 
 
@@ -75,6 +78,23 @@ _COLUMNS = (
 _RECORDS = select(*_COLUMNS).select_from(RUNS.outerjoin(PROGRESS, PROGRESS.c.run_id == RUNS.c.id))
 
 
+def fresh_record(delivery: Delivery, terms: Terms) -> RunRecord:
+    """The record of a run that has just been written down, as `read_run` would find it."""
+    return RunRecord(
+        id=delivery.run_id,
+        job=delivery.job,
+        status=terms.status,
+        params=delivery.params,
+        enqueued_at=from_ms(delivery.enqueued_ms),
+        waiting_for=terms.waiting_for,
+        enqueued_by=terms.enqueued_by,
+        # what a claim and its chunks are the first to set
+        **dict.fromkeys(("cursor", "total", "result", "error", "worker", "started_at", "finished_at")),
+        **dict.fromkeys(("done", "attempts", "interruptions", "crashes", "fence"), 0),
+        counters={},
+    )
+
+
 async def read_run(connection: AsyncConnection, run_id: str) -> RunRecord:
     """One run.
 
@@ -85,6 +105,12 @@ async def read_run(connection: AsyncConnection, run_id: str) -> RunRecord:
     if row is None:
         raise UnknownRunError(run_id)
     return _record(row)
+
+
+async def read_some(connection: AsyncConnection, run_ids: Collection[str]) -> dict[str, RunRecord]:
+    """Those of some runs that the ledger knows, by id."""
+    rows = await connection.execute(_RECORDS.where(RUNS.c.id.in_(run_ids)))
+    return {row.id: _record(row) for row in rows}
 
 
 async def read_runs(

@@ -17,7 +17,7 @@ from worker.core.settings import Settings
 from worker.core.table_facts import ColumnFacts, TableFacts
 from worker.core.transfer_terms import BookTerms
 from worker.core.walk_choice import LeadingColumn
-from worker.database.claims import Claim, Claimed, Delivery, Fence
+from worker.database.claims import Claim, Claimed, Delivery, Fence, Terms
 from worker.database.classify import ErrorTable
 from worker.database.command import Command
 from worker.database.dialect import Encoder
@@ -26,6 +26,7 @@ from worker.database.postgres import (
     books_guard,
     catalogue,
     column_types,
+    enqueue,
     fencing,
     limits,
     moves_guard,
@@ -113,6 +114,10 @@ class Postgres:
     async def lock_migrations(self, connection: AsyncConnection) -> None:
         """An advisory lock of the transaction: it ends with it, whatever happens to the client."""
         await connection.execute(text("SELECT pg_advisory_xact_lock(hashtext('heavylift migrations'))"))
+
+    async def enqueue(self, connection: AsyncConnection, deliveries: Sequence[Delivery], terms: Terms) -> set[str]:
+        """Write down runs whose ids are new, one statement for all."""
+        return await enqueue.enqueue(connection, deliveries, terms)
 
     async def claim(self, connection: AsyncConnection, deliveries: Sequence[Delivery], worker: str) -> list[Claim]:
         """See `fencing.claim`."""
