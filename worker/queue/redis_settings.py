@@ -3,6 +3,7 @@
 Owns what is said when it does not. `redis_url` reads REDIS_URL, and `redis_connections` makes what connects.
 """
 
+from contextlib import AsyncExitStack
 from math import ceil
 
 from arq.connections import ArqRedis, RedisSettings
@@ -60,16 +61,16 @@ async def open_redis(settings: Settings, name: str = "client") -> ArqRedis:
     """
     address = redis_address(settings)
     pool = make_redis(settings, name)
-    try:
-        await pool.ping()
-    except (RedisError, OSError) as error:
-        await pool.aclose()
-        raise UnreachableError(
-            f"Redis at {address.place} did not answer: {type(error).__name__}: {error}. {_advice(address, error)}"
-        ) from error
-    except BaseException:
-        await pool.aclose()
-        raise
+    async with AsyncExitStack() as stack:
+        stack.push_async_callback(pool.aclose)
+        try:
+            await pool.ping()
+        except (RedisError, OSError) as error:
+            raise UnreachableError(
+                f"Redis at {address.place} did not answer: {type(error).__name__}: {error}. {_advice(address, error)}"
+            ) from error
+        # it stays open from here on
+        stack.pop_all()
     return pool
 
 
