@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator
 from contextlib import aclosing
 
 import pytest
-from arq.connections import ArqRedis
+from arq.connections import ArqRedis, log_redis_info
 from pydantic import SecretStr
 from redis.asyncio import Redis
 from redis.asyncio.connection import AbstractConnection
@@ -84,6 +84,8 @@ async def test_the_user_can_enqueue_and_work(limited: Settings, caplog: pytest.L
         plain = ArqRedis(connection_pool=client.redis.connection_pool)
         theirs = await plain.enqueue_job("scripted", value=2)
         assert theirs is not None
+        # what arq's own worker begins with
+        await log_redis_info(client.redis, print)
         await run_worker(limited, burst=True)
         assert (await client.get("ours")).status == "succeeded"
         assert (await theirs.result_info()) is not None
