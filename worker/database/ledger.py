@@ -16,6 +16,7 @@ from worker.database.claims import Claim, Claimed, Delivery, Fence, NotClaimable
 from worker.database.command import Command
 from worker.database.engine import Database
 from worker.database.records import RunRecord, fresh_record, read_run, read_some
+from worker.database.reuse import keep_finished_run
 from worker.database.session import short_transaction
 from worker.database.tables import PROGRESS, RUNS
 
@@ -51,23 +52,13 @@ class Ledger:
         if not again:
             return claims
         for delivery in again:
-            await self._set_aside(delivery.run_id)
+            await keep_finished_run(self.database, delivery.run_id)
         kept = [claim for claim in claims if _id(claim) not in {delivery.run_id for delivery in again}]
         return kept + await self._claim(again)
 
     async def _claim(self, deliveries: Sequence[Delivery]) -> list[Claim]:
         async with short_transaction(self.database, self._settings) as connection:
             return await self.database.dialect.claim(connection, deliveries, self.worker)
-
-    async def _set_aside(self, run_id: str) -> None:
-        """Keep a finished run under the next free `<id>~n`, so that its id can be used again."""
-        async with self.database.engine.begin() as connection:
-            older = select(RUNS.c.id).where(RUNS.c.id.startswith(f"{run_id}~", autoescape=True))
-            number = 1 + max((_number(found) for found in (await connection.execute(older)).scalars()), default=0)
-            finished = [status.value for status in Status if status.finished]
-            await connection.execute(
-                update(RUNS).where(RUNS.c.id == run_id, RUNS.c.status.in_(finished)).values(id=f"{run_id}~{number}")
-            )
 
     async def settle(self, held: Claimed) -> Claimed | NotClaimable:
         """Find out what became of a doubtful transaction, and claim the run again where it goes on.
@@ -198,8 +189,3 @@ def _check_same(delivery: Delivery, found: Mapping[str, RunRecord]) -> None:
 
 def _id(claim: Claim) -> str:
     return claim.fence.run_id if isinstance(claim, Claimed) else claim.run_id
-
-
-def _number(kept_id: str) -> int:
-    suffix = kept_id.rpartition("~")[2]
-    return int(suffix) if suffix.isdecimal() else 0
