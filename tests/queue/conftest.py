@@ -1,4 +1,4 @@
-"""A plain arq client, which knows nothing of Heavylift, on the Redis of each test; settings that name a Redis alone."""
+"""A plain arq client on the Redis of each test, settings that name a Redis alone, and both stores side by side."""
 
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
@@ -10,7 +10,9 @@ from redis import Redis
 
 from tests.support.authority import Authority
 from tests.support.queue_keys import plain_client
+from tests.support.stores import SetClock, Stores, open_stores
 from worker.core.settings import Settings
+from worker.database.engine import Database
 from worker.queue.redis_settings import make_redis
 from worker.queue.redis_sync import synchronous
 
@@ -39,3 +41,16 @@ def authority(tmp_path: Path) -> Authority:
 def settings_for() -> SettingsFor:
     """Makes the settings of a REDIS_URL."""
     return lambda url: Settings(redis_url=SecretStr(url))
+
+
+@pytest.fixture
+async def stores(settings: Settings, database: Database) -> AsyncIterator[Stores]:
+    """Both stores, empty."""
+    async with open_stores(settings, database) as opened:
+        yield opened
+
+
+@pytest.fixture
+def clock() -> SetClock:
+    """A clock that stands until the test sets it."""
+    return SetClock()

@@ -1,13 +1,17 @@
-"""The values of enqueueing and claiming: what a delivery asks for, and what a claim hands out.
+"""The values of enqueueing and claiming: what a delivery asks for, what a claim hands out, and what is put aside.
 
 Owns their shape. Refuses SQL: each dialect's claim statement fills them.
 """
 
 from dataclasses import dataclass, field
 from datetime import datetime
+from typing import Final
 
 from worker.core.outcomes import Status
 from worker.core.progress import Progress
+
+UNREADABLE: Final = "(unreadable)"
+"""The job, in the ledger, of a run whose payload nobody has been able to read yet."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +56,19 @@ class Terms:
     def waiting_for(self) -> str | None:
         """Why they wait."""
         return f"deferred until {self.due_at.isoformat(timespec='seconds')}" if self.due_at else None
+
+
+@dataclass(frozen=True, slots=True)
+class PutAside:
+    """A delivery that cannot begin on this worker, though it may on another.
+
+    Attributes:
+        delivery: it; of the job `UNREADABLE`, without parameters, where its payload could not be read.
+        reason: why, for people.
+    """
+
+    delivery: Delivery
+    reason: str
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,6 +4,7 @@ Owns the seam. Everything that one database does differently from another stands
 """
 
 from collections.abc import Callable, Collection, Mapping, Sequence
+from datetime import datetime
 from typing import Any, Protocol
 
 from sqlalchemy import Column, ColumnElement, Connection, FromClause, Select, Table
@@ -23,7 +24,7 @@ from worker.core.transfer_terms import BookTerms
 from worker.core.update_counts import UpdateCounts
 from worker.core.walk_choice import LeadingColumn
 from worker.database.book_statements import BookStatements
-from worker.database.claims import Claim, Claimed, Delivery, Fence, Terms
+from worker.database.claims import Claim, Claimed, Delivery, Fence, PutAside, Terms
 from worker.database.classify import ErrorTable
 from worker.database.command import Command
 
@@ -115,6 +116,10 @@ class Dialect(Protocol):
 
     async def claim(self, connection: AsyncConnection, deliveries: Sequence[Delivery], worker: str) -> list[Claim]:
         """Claim runs, one statement for all of them, in the order of their ids."""
+        ...
+
+    async def put_aside(self, connection: AsyncConnection, asides: Sequence[PutAside], due_at: datetime) -> set[str]:
+        """Show runs that cannot begin as waiting, one statement for all; the ids of those that are shown so."""
         ...
 
     async def reclaim(self, connection: AsyncConnection, held: Fence) -> Claimed | None:

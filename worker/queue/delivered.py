@@ -22,6 +22,9 @@ ABORTED_WHILE_DEFERRED_MS: Final = 1
 ABORT_SKEW_MS: Final = 1_000
 """How much earlier than a job's enqueueing its abortion may seem to be, in ms: two clients' clocks differ."""
 
+UNREAD: Final = "<unknown>"
+"""What a delivery is called whose payload could not be read."""
+
 
 class Policy(Protocol):
     """What of arq's worker an end depends on; `arq.worker.Worker`'s own attributes."""
@@ -44,7 +47,7 @@ class Delivered:
 
     Attributes:
         taken: as claimed.
-        name: the function's name; `<unknown>` where nothing could be read.
+        name: the function's name; `UNREAD` where nothing could be read.
         args: its positional arguments.
         kwargs: its keyword arguments.
         enqueued_ms: arq's enqueue time, in ms since 1970.
@@ -58,7 +61,7 @@ class Delivered:
     """
 
     taken: Taken
-    name: str = "<unknown>"
+    name: str = UNREAD
     args: tuple[Any, ...] = ()
     kwargs: dict[str, Any] = field(default_factory=dict)
     enqueued_ms: int = 0

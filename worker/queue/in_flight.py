@@ -15,6 +15,7 @@ from typing import Any, Final, TypeVar
 
 from arq.jobs import DeserializationError
 
+from worker.database.aside import UNKNOWN_JOB
 from worker.queue.aside import Aside
 from worker.queue.delivered import Delivered, is_aborted, read, refusal
 from worker.queue.errands import Errands, call_hook, error_of
@@ -180,7 +181,7 @@ class InFlight:
         elif delivered.function is None:
             logger.warning("job %s, function %r not found", delivered.run_id, delivered.name)
             known = ", ".join(sorted(worker.functions))
-            self._put_aside(delivered, f"job {delivered.name!r} is not known to this worker, which knows {known}")
+            self._put_aside(delivered, f"job {delivered.name!r} {UNKNOWN_JOB}, which knows {known}")
         else:
             self._aside.forget(delivered.run_id)
             ready.append(delivered)

@@ -1,6 +1,7 @@
 """PostgreSQL's answers to what the database layer asks, gathered from the modules of this package."""
 
 from collections.abc import Collection, Mapping, Sequence
+from datetime import datetime
 from typing import Any
 
 from sqlalchemy import Column, ColumnElement, Connection, FromClause, Select, Table, Text, cast, text
@@ -17,11 +18,12 @@ from worker.core.settings import Settings
 from worker.core.table_facts import ColumnFacts, TableFacts
 from worker.core.transfer_terms import BookTerms
 from worker.core.walk_choice import LeadingColumn
-from worker.database.claims import Claim, Claimed, Delivery, Fence, Terms
+from worker.database.claims import Claim, Claimed, Delivery, Fence, PutAside, Terms
 from worker.database.classify import ErrorTable
 from worker.database.command import Command
 from worker.database.dialect import Encoder
 from worker.database.postgres import (
+    aside,
     book_statements,
     books_guard,
     catalogue,
@@ -122,6 +124,10 @@ class Postgres:
     async def claim(self, connection: AsyncConnection, deliveries: Sequence[Delivery], worker: str) -> list[Claim]:
         """See `fencing.claim`."""
         return await fencing.claim(connection, deliveries, worker)
+
+    async def put_aside(self, connection: AsyncConnection, asides: Sequence[PutAside], due_at: datetime) -> set[str]:
+        """See `aside.put_aside`."""
+        return await aside.put_aside(connection, asides, due_at)
 
     async def reclaim(self, connection: AsyncConnection, held: Fence) -> Claimed | None:
         """See `fencing.reclaim`."""

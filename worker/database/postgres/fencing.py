@@ -25,10 +25,13 @@ _RUN = (
     "r.result, r.error"
 )
 
+_FRESH = "h.started_at IS NULL AND h.enqueued_by IS NULL AND h.status IN ('queued', 'waiting')"
+
 _CLAIM = text(
     # A finished or paused run is found, not claimed: its row stays as it is and it gets no fence. A claim that finds
     # the one before it open follows a crash, whatever the status: a held run is `waiting`. Two first claims at once do
-    # not see each other's progress yet: there the status tells.
+    # not see each other's progress yet: there the status tells. A run that came by arq's wire alone and that nobody
+    # could start so far is what this delivery, now read and bound, says that it is.
     f"""
     WITH incoming AS (
         SELECT * FROM unnest(
@@ -54,7 +57,12 @@ _CLAIM = text(
                 WHEN coalesce((SELECT l.open FROM locked AS l WHERE l.run_id = h.id), h.status = 'running')
                 THEN 1 ELSE 0 END,
             waiting_for = CASE WHEN h.status IN ('queued', 'waiting', 'running') THEN NULL ELSE h.waiting_for END,
-            due_at = CASE WHEN h.status IN ('queued', 'waiting', 'running') THEN NULL ELSE h.due_at END
+            due_at = CASE WHEN h.status IN ('queued', 'waiting', 'running') THEN NULL ELSE h.due_at END,
+            job = CASE WHEN {_FRESH} THEN excluded.job ELSE h.job END,
+            params = CASE WHEN {_FRESH} THEN excluded.params ELSE h.params END,
+            options = CASE WHEN {_FRESH} THEN excluded.options ELSE h.options END,
+            enqueued_ms = CASE WHEN {_FRESH} THEN excluded.enqueued_ms ELSE h.enqueued_ms END,
+            enqueued_at = CASE WHEN {_FRESH} THEN excluded.enqueued_at ELSE h.enqueued_at END
         RETURNING h.*
     ), p AS (
         INSERT INTO heavylift_progress AS h (run_id, fence, token, open)
