@@ -13,13 +13,17 @@ from redis.exceptions import NoPermissionError
 
 from tests.conftest import ROOT, Servers
 from tests.support.pages import Page
+from tests.support.stores import open_stores
 from worker import REGISTRY, open_client
+from worker.core.clock import SystemClock
 from worker.core.settings import Settings
+from worker.database.engine import Database
 from worker.main import load_declared, run_worker
 from worker.queue.redis_address import CONNECT_TIMEOUT_S, READ_TIMEOUT_S
 from worker.queue.redis_connections import HEALTH_CHECK_S, SENTINEL_TIMEOUT_S
 from worker.queue.redis_settings import open_redis
 from worker.queue.redis_url import PARAMETERS, parse_redis_url
+from worker.queue.restore import Restorer
 
 PAGE = Page((ROOT / "docs" / "redis.md").read_text())
 URLS = re.findall(r"^\| [^|]* \| `(\w[\w+]*://[^`]*)` \|$", PAGE.text, re.MULTILINE)
@@ -73,6 +77,17 @@ async def test_each_directive_is_redis_own(admin: Redis, name: str, value: str) 
     await admin.config_set(name, value)
     assert (await admin.config_get(name))[name] == value
     await admin.config_set(name, before)
+
+
+async def test_the_user_can_fill_redis_again(limited: Settings, database: Database) -> None:
+    """A worker that logs in as the page's user may do all that a sweep does."""
+    async with open_stores(limited, database) as stores:
+        await stores.write("lost")
+        await stores.redis.set("arq:result:lost", b"of an earlier ending")
+        await stores.redis.enqueue_job("scripted", _job_id="would expire")
+        restored = await Restorer(stores.redis, database, limited, SystemClock()).run_if_needed()
+    assert restored is not None
+    assert (restored.delivered, restored.kept, restored.complete) == (1, 1, True)
 
 
 async def test_the_user_can_enqueue_and_work(limited: Settings, caplog: pytest.LogCaptureFixture) -> None:

@@ -15,6 +15,7 @@ from worker.core.settings import Settings
 from worker.database.engine import Database
 from worker.queue.redis_settings import make_redis
 from worker.queue.redis_sync import synchronous
+from worker.queue.restore import Restorer
 
 SettingsFor = Callable[[str], Settings]
 
@@ -54,3 +55,9 @@ async def stores(settings: Settings, database: Database) -> AsyncIterator[Stores
 def clock() -> SetClock:
     """A clock that stands until the test sets it."""
     return SetClock()
+
+
+@pytest.fixture
+def restorer(stores: Stores, settings: Settings, clock: SetClock) -> Restorer:
+    """One worker's restorer."""
+    return Restorer(stores.redis, stores.database, settings, clock)
