@@ -119,13 +119,13 @@ class Postgres:
         """Write down runs whose ids are new, one statement for all."""
         return await enqueue.enqueue(connection, deliveries, terms)
 
-    async def claim(self, connection: AsyncConnection, deliveries: Sequence[Delivery], worker: str) -> list[Claim]:
+    def claim(self, connection: Connection, deliveries: Sequence[Delivery], worker: str) -> list[Claim]:
         """See `fencing.claim`."""
-        return await fencing.claim(connection, deliveries, worker)
+        return fencing.claim(connection, deliveries, worker)
 
-    async def reclaim(self, connection: AsyncConnection, held: Fence) -> Claimed | None:
+    def reclaim(self, connection: Connection, held: Fence) -> Claimed | None:
         """See `fencing.reclaim`."""
-        return await fencing.reclaim(connection, held)
+        return fencing.reclaim(connection, held)
 
     def advance(self, fence: Fence, progress: Progress) -> Command:
         """See `fencing.advance`."""
