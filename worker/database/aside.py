@@ -6,16 +6,17 @@ anybody read it: nothing is left of them that could run.
 
 from collections.abc import AsyncIterator, Collection, Sequence
 from datetime import datetime
+from functools import partial
 from typing import Final
 
-from sqlalchemy import and_, func, literal, select, tuple_, update
+from sqlalchemy import Connection, and_, func, literal, select, tuple_, update
 
 from worker.core.outcomes import ErrorRecord, Status
 from worker.core.settings import Settings
 from worker.database.claims import UNREADABLE, NotClaimable, PutAside
 from worker.database.engine import Database
 from worker.database.reuse import keep_finished_run
-from worker.database.session import fetch, short_transaction
+from worker.database.session import carry_out, fetch
 from worker.database.tables import RUNS
 
 UNKNOWN_JOB: Final = "is not known to this worker"
@@ -60,8 +61,7 @@ async def put_aside(
 async def _put_aside(
     database: Database, settings: Settings, asides: Sequence[PutAside], due_at: datetime
 ) -> list[NotClaimable]:
-    async with short_transaction(database, settings) as connection:
-        shown = await database.dialect.put_aside(connection, asides, due_at)
+    shown = await carry_out(database, settings, partial(database.dialect.put_aside, asides=asides, due_at=due_at))
     others = [aside.delivery.run_id for aside in asides if aside.delivery.run_id not in shown]
     if not others:
         return []
@@ -120,5 +120,8 @@ async def fail_lost(database: Database, settings: Settings, run_ids: Collection[
         .values(finished_at=func.now())
         .returning(RUNS.c.id)
     )
-    async with short_transaction(database, settings) as connection:
-        return list((await connection.execute(lost)).scalars())
+
+    def fail(connection: Connection) -> list[str]:
+        return list(connection.execute(lost).scalars())
+
+    return await carry_out(database, settings, fail)

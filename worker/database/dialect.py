@@ -114,15 +114,15 @@ class Dialect(Protocol):
         """Write down those of some runs whose ids are new, one statement for all; returns these ids."""
         ...
 
-    async def claim(self, connection: AsyncConnection, deliveries: Sequence[Delivery], worker: str) -> list[Claim]:
+    def claim(self, connection: Connection, deliveries: Sequence[Delivery], worker: str) -> list[Claim]:
         """Claim runs, one statement for all of them, in the order of their ids."""
         ...
 
-    async def put_aside(self, connection: AsyncConnection, asides: Sequence[PutAside], due_at: datetime) -> set[str]:
+    def put_aside(self, connection: Connection, asides: Sequence[PutAside], due_at: datetime) -> set[str]:
         """Show runs that cannot begin as waiting, one statement for all; the ids of those that are shown so."""
         ...
 
-    async def reclaim(self, connection: AsyncConnection, held: Fence) -> Claimed | None:
+    def reclaim(self, connection: Connection, held: Fence) -> Claimed | None:
         """Claim again what this worker holds: settles a doubtful COMMIT. None when it is held no more."""
         ...
 
@@ -135,7 +135,7 @@ class Dialect(Protocol):
         ...
 
     def end(self, claim: Claimed, outcome: Outcome, worker: str) -> Command:
-        """What writes an outcome down where the fence still holds; it returns a row if it did."""
+        """What writes an outcome down where the fence still holds; it touches a row if it did."""
         ...
 
     async def check_deferred(self, connection: AsyncConnection) -> None:

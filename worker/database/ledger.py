@@ -5,19 +5,18 @@ Owns what becomes of a run in the database outside of its chunks. Refuses to dec
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 
-from sqlalchemy import Row, select, update
-from sqlalchemy.ext.asyncio import AsyncConnection
+from sqlalchemy import Connection, Row, select, update
 
 from worker.core.errors import ConflictError, StaleFenceError, UnknownRunError
 from worker.core.outcomes import Outcome, Status
 from worker.core.settings import Settings
 from worker.database.claims import Claim, Claimed, Delivery, Fence, NotClaimable, Terms
-from worker.database.command import Command
 from worker.database.engine import Database
 from worker.database.records import RunRecord, fresh_record, read_run, read_some
 from worker.database.reuse import keep_finished_run
-from worker.database.session import short_transaction
+from worker.database.session import carry_out, open_session
 from worker.database.tables import PROGRESS, RUNS
 
 
@@ -57,8 +56,8 @@ class Ledger:
         return kept + await self._claim(again)
 
     async def _claim(self, deliveries: Sequence[Delivery]) -> list[Claim]:
-        async with short_transaction(self.database, self._settings) as connection:
-            return await self.database.dialect.claim(connection, deliveries, self.worker)
+        claim = partial(self.database.dialect.claim, deliveries=deliveries, worker=self.worker)
+        return await carry_out(self.database, self._settings, claim)
 
     async def settle(self, held: Claimed) -> Claimed | NotClaimable:
         """Find out what became of a doubtful transaction, and claim the run again where it goes on.
@@ -69,30 +68,20 @@ class Ledger:
         Raises:
             StaleFenceError: a newer claim holds the run.
         """
-        async with short_transaction(self.database, self._settings) as connection:
-            claimed = await self.database.dialect.reclaim(connection, held.fence)
-            ended = None if claimed else await self._ended_under(connection, held)
-        if claimed is not None:
-            # the attempt goes on: it began when it was first claimed
-            return replace(claimed, claimed_at=held.claimed_at)
-        if ended is None:
-            raise StaleFenceError(f"Run {held.fence.run_id!r} was claimed anew after fence {held.fence.number}")
-        return ended
 
-    async def _ended_under(self, connection: AsyncConnection, held: Claimed) -> NotClaimable | None:
-        found = await connection.execute(
-            select(RUNS.c.status, RUNS.c.enqueued_ms, RUNS.c.result, RUNS.c.error)
-            .join(PROGRESS, PROGRESS.c.run_id == RUNS.c.id)
-            .where(RUNS.c.id == held.fence.run_id, PROGRESS.c.fence == held.fence.number, ~PROGRESS.c.open)
-        )
-        row = found.one_or_none()
-        if row is None:
-            return None
-        return NotClaimable(held.fence.run_id, Status(row.status), row.enqueued_ms, row.result, row.error)
+        def reclaim(connection: Connection) -> Claimed | NotClaimable | None:
+            return self.database.dialect.reclaim(connection, held.fence) or _ended_under(connection, held)
+
+        settled = await carry_out(self.database, self._settings, reclaim)
+        if settled is None:
+            raise StaleFenceError(f"Run {held.fence.run_id!r} was claimed anew after fence {held.fence.number}")
+        # an attempt that goes on began when it was first claimed
+        return replace(settled, claimed_at=held.claimed_at) if isinstance(settled, Claimed) else settled
 
     async def end(self, claimed: Claimed, outcome: Outcome) -> bool:
         """Write down an outcome that no chunk's transaction carries. False where a newer claim holds the run."""
-        return await self._write(self.database.dialect.end(claimed, outcome, self.worker)) is not None
+        async with open_session(self.database, self._settings) as session:
+            return await session.end_with(self.database.dialect.end(claimed, outcome, self.worker))
 
     async def tell(self, fence: Fence, status: Status, waiting_for: str | None) -> str | None:
         """Say in the record of a run that this worker holds whether it goes on, and why it does not.
@@ -108,19 +97,20 @@ class Ledger:
         Raises:
             StaleFenceError: a newer claim holds the run; its record is that claim's business.
         """
-        row = await self._write(self.database.dialect.tell(fence, status, waiting_for))
+        command = self.database.dialect.tell(fence, status, waiting_for)
+
+        def tell(connection: Connection) -> Row[*tuple[object, ...]] | None:
+            return connection.execute(command.statement, command.parameters).first()
+
+        row = await carry_out(self.database, self._settings, tell)
         if row is None:
             raise StaleFenceError(f"Run {fence.run_id!r} was claimed anew after fence {fence.number}")
         return None if row[0] is None else str(row[0])
 
-    async def _write(self, command: Command) -> Row[*tuple[object, ...]] | None:
-        async with short_transaction(self.database, self._settings) as connection:
-            return (await connection.execute(command.statement, command.parameters)).first()
-
     async def has_ended(self, claimed: Claimed) -> bool:
         """Whether this very claim's outcome is written down already."""
         async with self.database.engine.connect() as connection:
-            return await self._ended_under(connection, claimed) is not None
+            return await connection.run_sync(_ended_under, claimed) is not None
 
     async def enqueue(self, batches: Iterable[Sequence[Delivery]], terms: Terms) -> dict[str, RunRecord]:
         """Write runs down before the queue knows them: all of them, or none; one statement a batch of new ones.
@@ -185,6 +175,18 @@ def _check_same(delivery: Delivery, found: Mapping[str, RunRecord]) -> None:
             f"Run {delivery.run_id!r} exists with other parameters (job {record.job!r}, {record.status.value}). "
             "Give another id, or none"
         )
+
+
+def _ended_under(connection: Connection, held: Claimed) -> NotClaimable | None:
+    found = connection.execute(
+        select(RUNS.c.status, RUNS.c.enqueued_ms, RUNS.c.result, RUNS.c.error)
+        .join(PROGRESS, PROGRESS.c.run_id == RUNS.c.id)
+        .where(RUNS.c.id == held.fence.run_id, PROGRESS.c.fence == held.fence.number, ~PROGRESS.c.open)
+    )
+    row = found.one_or_none()
+    if row is None:
+        return None
+    return NotClaimable(held.fence.run_id, Status(row.status), row.enqueued_ms, row.result, row.error)
 
 
 def _id(claim: Claim) -> str:

@@ -6,14 +6,12 @@ Owns what `ctx.session` may do. Refuses `commit`, `rollback` and `begin` to jobs
 no longer commit together.
 """
 
-from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Callable, Sequence
 from functools import partial
 from types import TracebackType
-from typing import Any, NoReturn, TypeVarTuple
+from typing import Any, NoReturn, TypeVar, TypeVarTuple
 
-from sqlalchemy import Connection, Row, Select, event
-from sqlalchemy.ext.asyncio import AsyncConnection
+from sqlalchemy import Connection, CursorResult, Row, Select, event
 from sqlalchemy.ext.asyncio import AsyncSession as PlainSession
 from sqlalchemy.orm import Session as SyncSession
 from sqlalchemy.orm import SessionTransaction
@@ -25,6 +23,7 @@ from worker.core.settings import Settings
 from worker.database.command import Command
 from worker.database.engine import Database
 
+T = TypeVar("T")
 Columns = TypeVarTuple("Columns")
 
 
@@ -86,35 +85,46 @@ class RunSession(AsyncSession):
 
     async def write(self, command: Command) -> Row[*tuple[object, ...]] | None:
         """Write what is pending and then a command, in this transaction; returns the command's first row."""
-        return await self.run_sync(_write, command)
+        return (await self.run_sync(_write, command)).first()
 
     async def end_transaction(self) -> None:
         """Commit. The runner's, after it moved the run on in the same transaction."""
         await super().commit()
 
     async def end_with(self, command: Command) -> bool:
-        """Write what is pending and then a command, and commit where that returned a row; whether it did."""
+        """Write what is pending and then a command, and commit where that touched a row; whether it did."""
         return await self.run_sync(_end_with, command)
 
 
-def _write(session: SyncSession, command: Command) -> Row[*tuple[object, ...]] | None:
+def _write(session: SyncSession, command: Command) -> CursorResult[*tuple[object, ...]]:
     session.flush()
-    return session.connection().execute(command.statement, command.parameters).first()
+    return session.connection().execute(command.statement, command.parameters)
 
 
 def _end_with(session: SyncSession, command: Command) -> bool:
-    if _write(session, command) is None:
+    if _write(session, command).rowcount < 1:
         return False
     session.commit()
     return True
 
 
-@asynccontextmanager
-async def short_transaction(database: Database, settings: Settings) -> AsyncIterator[AsyncConnection]:
-    """A transaction of its own, under the usual limits; committed at the end of the block."""
-    async with database.engine.begin() as connection:
-        await connection.run_sync(database.dialect.set_limits, settings)
-        yield connection
+async def carry_out(database: Database, settings: Settings, work: Callable[[Connection], T]) -> T:
+    """Do some work in a transaction of its own, under the usual limits, and commit it.
+
+    Args:
+        database: where.
+        settings: the limits.
+        work: sends statements; what it returns is returned.
+    """
+
+    def done(session: SyncSession) -> T:
+        found = work(session.connection())
+        session.commit()
+        return found
+
+    # of one piece: each step that is awaited by itself costs as much as a short statement
+    async with open_session(database, settings) as session:
+        return await session.run_sync(done)
 
 
 async def fetch(database: Database, settings: Settings, statement: Select[*Columns]) -> Sequence[Row[*Columns]]:

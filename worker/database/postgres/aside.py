@@ -7,8 +7,7 @@ from collections.abc import Sequence
 from datetime import datetime
 
 import orjson
-from sqlalchemy import text
-from sqlalchemy.ext.asyncio import AsyncConnection
+from sqlalchemy import Connection, text
 
 from worker.database.claims import UNREADABLE, PutAside
 
@@ -41,11 +40,11 @@ _PUT_ASIDE = text(
 )
 
 
-async def put_aside(connection: AsyncConnection, asides: Sequence[PutAside], due_at: datetime) -> set[str]:
+def put_aside(connection: Connection, asides: Sequence[PutAside], due_at: datetime) -> set[str]:
     """Insert or update the runs; the ids of those that are waiting now, finished and paused ones not among them."""
     deliveries = [aside.delivery for aside in asides]
     again = due_at.isoformat(timespec="seconds")
-    rows = await connection.execute(
+    rows = connection.execute(
         _PUT_ASIDE,
         {
             "ids": [delivery.run_id for delivery in deliveries],

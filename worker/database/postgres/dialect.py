@@ -121,17 +121,17 @@ class Postgres:
         """Write down runs whose ids are new, one statement for all."""
         return await enqueue.enqueue(connection, deliveries, terms)
 
-    async def claim(self, connection: AsyncConnection, deliveries: Sequence[Delivery], worker: str) -> list[Claim]:
+    def claim(self, connection: Connection, deliveries: Sequence[Delivery], worker: str) -> list[Claim]:
         """See `fencing.claim`."""
-        return await fencing.claim(connection, deliveries, worker)
+        return fencing.claim(connection, deliveries, worker)
 
-    async def put_aside(self, connection: AsyncConnection, asides: Sequence[PutAside], due_at: datetime) -> set[str]:
+    def put_aside(self, connection: Connection, asides: Sequence[PutAside], due_at: datetime) -> set[str]:
         """See `aside.put_aside`."""
-        return await aside.put_aside(connection, asides, due_at)
+        return aside.put_aside(connection, asides, due_at)
 
-    async def reclaim(self, connection: AsyncConnection, held: Fence) -> Claimed | None:
+    def reclaim(self, connection: Connection, held: Fence) -> Claimed | None:
         """See `fencing.reclaim`."""
-        return await fencing.reclaim(connection, held)
+        return fencing.reclaim(connection, held)
 
     def advance(self, fence: Fence, progress: Progress) -> Command:
         """See `fencing.advance`."""

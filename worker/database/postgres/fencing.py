@@ -8,8 +8,7 @@ from collections.abc import Sequence
 from uuid import uuid4
 
 import orjson
-from sqlalchemy import Row, text
-from sqlalchemy.ext.asyncio import AsyncConnection
+from sqlalchemy import Connection, Row, text
 
 from worker.core.outcomes import STATUS_AFTER, Failed, Interrupted, Outcome, RetryAt, Snoozed, Status, Succeeded
 from worker.core.progress import Progress
@@ -142,15 +141,14 @@ _END = text(
     INSERT INTO heavylift_attempts (run_id, fence, worker, started_at, ended_at, outcome, first_chunk, error)
     SELECT owned.run_id, :fence, :worker, :claimed_at, now(), :outcome, owned.claimed_chunk, CAST(:error AS json)
     FROM owned
-    RETURNING run_id
     """
 )
 
 
-async def claim(connection: AsyncConnection, deliveries: Sequence[Delivery], worker: str) -> list[Claim]:
+def claim(connection: Connection, deliveries: Sequence[Delivery], worker: str) -> list[Claim]:
     """Claim runs, one statement for all, in the order of their ids."""
     ordered = sorted(deliveries, key=lambda delivery: delivery.run_id.encode())
-    rows = await connection.execute(
+    rows = connection.execute(
         _CLAIM,
         {
             "ids": [delivery.run_id for delivery in ordered],
@@ -166,9 +164,9 @@ async def claim(connection: AsyncConnection, deliveries: Sequence[Delivery], wor
     return [_claimed(row) if row.fence is not None else _not_claimable(row) for row in rows]
 
 
-async def reclaim(connection: AsyncConnection, held: Fence) -> Claimed | None:
+def reclaim(connection: Connection, held: Fence) -> Claimed | None:
     """Claim again what this worker holds; None when a newer claim holds it, or when it has ended."""
-    rows = await connection.execute(
+    rows = connection.execute(
         _RECLAIM, {"id": held.run_id, "fence": held.number, "token": held.token, "new_token": uuid4().hex}
     )
     row = rows.one_or_none()
@@ -208,7 +206,7 @@ def tell(fence: Fence, status: Status, waiting_for: str | None) -> Command:
 
 
 def end(claimed: Claimed, outcome: Outcome, worker: str) -> Command:
-    """What writes an outcome down where the fence holds; it returns the run's id if it did."""
+    """What writes an outcome down where the fence holds; it touches a row if it did."""
     status = STATUS_AFTER[type(outcome)]
     error = outcome.error if isinstance(outcome, RetryAt | Failed) else None
     succeeded = isinstance(outcome, Succeeded)
