@@ -4,6 +4,7 @@ Owns what it takes: tables and files prepared, the run enqueued in an empty Redi
 behind read. Refuses to choose when a worker dies, and to judge.
 """
 
+import re
 import shutil
 import signal
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
@@ -23,8 +24,8 @@ from worker.database.tables import PROGRESS
 from worker.main import load_declared
 
 RUN = "killed-and-killed"
-HELD = ("arq:queue", "arq:job:", "arq:in-progress:", "arq:retry:")
-"""How the names begin of what Redis holds of a run that has not ended."""
+HELD = re.compile("arq:queue$|arq:(job|in-progress|retry):")
+"""The names of what Redis holds of runs that have not ended."""
 
 QUICK_AND_SMALL = {
     "WORKER_CHUNK_START_ROWS": "10",
@@ -170,7 +171,7 @@ class Play:
     async def left_in_redis(self) -> list[str]:
         """The keys by which Redis would deliver the run again, or keep it from being delivered."""
         async with Redis.from_url(self.place.environment["REDIS_URL"], decode_responses=True) as redis:
-            return [name for name in await redis.keys() if name.startswith(HELD)]
+            return [name for name in await redis.keys() if HELD.match(name)]
 
     async def snapshot(self, client: Client) -> Snapshot:
         """What the run has left behind."""

@@ -57,6 +57,13 @@ async def one_more(ctx: JobContext, rows: Sequence[Mapping[str, object]]) -> lis
 
 
 @processor
+async def one_more_each(ctx: JobContext, rows: Sequence[Mapping[str, object]]) -> list[dict[str, object]]:
+    """Count one more of each item that it is given."""
+    del ctx
+    return [{"sku": row["sku"], "quantity": int(str(row["quantity"])) + 1} for row in rows]
+
+
+@processor
 async def look(ctx: JobContext, rows: Sequence[Mapping[str, object]]) -> None:
     """Look at each row, and change none."""
     ctx.progress.count(seen=len(rows))
