@@ -4,7 +4,7 @@ After each storm every run has succeeded, tables, audit rows, counts and files a
 holds nothing of any run, and no worker has ended by itself.
 """
 
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Mapping
 from operator import attrgetter
 from pathlib import Path
 
@@ -14,6 +14,8 @@ from tests.conftest import SHOP
 from tests.support import strikes
 from tests.support.chaos_size import chance, sized
 from tests.support.databases import fresh_database, make_template
+from tests.support.fault_plan import FaultsByChance
+from tests.support.fault_proxy import FaultProxy
 from tests.support.fleet import Fleet
 from tests.support.forge import Forge
 from tests.support.storm import Aftermath, Storm
@@ -69,12 +71,19 @@ async def storm(
         yield storm
 
 
-async def rage(storm: Storm, postgres: PostgresProcess, redis: RedisProcess, strike: Strike) -> Aftermath:
-    """The workload in peace, and under the blows of one kind."""
+async def rage(
+    storm: Storm,
+    postgres: PostgresProcess,
+    redis: RedisProcess,
+    strike: Strike,
+    changed: Mapping[str, str] | None = None,
+) -> Aftermath:
+    """The workload in peace, and under the blows of one kind; `changed` is the fleet's environment alone."""
     whole = await storm.in_peace()
     url = storm.environment["DATABASE_URL"]
     rand = chance(strike.__name__)
-    async with Fleet(storm.forge, storm.environment, storm.workload.folder, WORKERS, rand) as fleet:
+    environment = {**storm.environment, **(changed or {})}
+    async with Fleet(storm.forge, environment, storm.workload.folder, WORKERS, rand) as fleet:
         found = await storm.rage(Scene(fleet, postgres, redis, url, rand), strike, BLOWS, whole)
     print(f"{found.story}\n{dict(found.outcomes)}")
     return found
@@ -117,3 +126,14 @@ async def test_the_queue_goes_away(
     # `cleanup` asks Redis which runs it holds
     allowed = {"succeeded", "retryat after UnreachableError None"}
     assert set(found.outcomes) <= allowed, found.outcomes
+
+
+async def test_the_wire_is_bad(storm: Storm, postgres: PostgresProcess, redis: RedisProcess) -> None:
+    """COMMITs lost, held back or landing late, connections cut: three workers fence each other off, and do no harm."""
+    plan = FaultsByChance(chance("a bad wire"))
+    async with FaultProxy(postgres.port, plan) as proxy:
+        through = {"DATABASE_URL": proxy.url(storm.environment["DATABASE_URL"])}
+        found = await rage(storm, postgres, redis, strikes.wait_a_while, through)
+    print(plan.told)
+    check(found)
+    assert all(outcome.startswith(("succeeded", "retryat after")) for outcome in found.outcomes), found.outcomes

@@ -134,12 +134,13 @@ class Play:
             await client.enqueue(self.scenario.job, params, run_id=RUN, options=self.scenario.options)
             yield client
 
-    async def work(self, client: Client, point: KillPoint | None = None) -> bool:
+    async def work(self, client: Client, point: KillPoint | None = None, through: str | None = None) -> bool:
         """Have one worker until the queue is empty, or until it has killed itself.
 
         Args:
             client: of the run's database.
             point: where it is to kill itself; None for nowhere.
+            through: another URL of the same database, by way of a proxy.
 
         Returns:
             Whether it did. The run can then be delivered again at once, as after the end of the lease.
@@ -153,7 +154,7 @@ class Play:
             **self.settings,
             "WORKER_OUTPUT_DIRS": str(self.out),
             **self.scenario.environment,
-            "DATABASE_URL": client.database.engine.url.render_as_string(hide_password=False),
+            "DATABASE_URL": through or client.database.engine.url.render_as_string(hide_password=False),
             TRACE: str(self._trace),
         }
         if point is not None:

@@ -44,6 +44,13 @@ Strike = Callable[[Scene], Awaitable[str]]
 """One blow; returns what it was, for the story of a failure."""
 
 
+async def wait_a_while(scene: Scene) -> str:
+    """Nothing: something else goes wrong by itself meanwhile."""
+    seconds = scene.rand.uniform(0.5, 1.5)
+    await asyncio.sleep(seconds)
+    return f"waited for {seconds:.2f} s"
+
+
 async def kill_a_worker(scene: Scene) -> str:
     """SIGKILL."""
     return f"killed worker {await scene.fleet.end_one(signal.SIGKILL)}"
