@@ -1,6 +1,8 @@
 """Jobs of the tests: one whose parameter picks its ending, one that shows anything done twice, two that are broken."""
 
 import asyncio
+import os
+import signal
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Literal
@@ -47,6 +49,21 @@ async def add_one(ctx: JobContext, pause_s: float = 0.0) -> int:
             tally.value += 1
         await asyncio.sleep(pause_s)
     return ctx.progress.done
+
+
+@job(timeout=6 * 3600)
+async def add_one_for_hours(ctx: JobContext, pause_s: float = 0.0) -> int:
+    """The same, by a job that may take six hours: nobody may wait for so long to find out that its worker is dead."""
+    return await add_one(ctx, pause_s)
+
+
+@job
+async def kill_worker(ctx: JobContext) -> int:
+    """Kill the worker that runs it, each time."""
+    del ctx
+    os.kill(os.getpid(), signal.SIGKILL)
+    await asyncio.Event().wait()
+    return 0
 
 
 @processor
