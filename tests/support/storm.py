@@ -26,8 +26,8 @@ from worker import REGISTRY, Client, load_settings, open_client
 from worker.database.tables import ATTEMPTS, PROGRESS
 from worker.main import load_declared
 
-LONGEST_S = 120.0
-"""How long all runs may take to end after the last blow, in seconds."""
+LONGEST_S = 240.0
+"""How long all runs may take to end, in peace or after the last blow, in seconds."""
 
 MOST_WAIT_S = 0.3
 """How long a blow waits at most, in seconds, once some run is under way."""
@@ -80,7 +80,7 @@ class Storm:
                 await self.workload.enqueue(client, wave)
             environment = {**self.environment, "DATABASE_URL": copy}
             async with self.forge.worker(environment, self.log, "--burst") as worker:
-                assert await worker.ended() == 0, worker.tail()
+                assert await worker.ended(within_s=LONGEST_S) == 0, worker.tail()
             whole = await self.workload.snapshot(client)
         shutil.rmtree(self.workload.out)
         self.workload.out.mkdir()
