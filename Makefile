@@ -11,6 +11,10 @@ PYTEST_ARGS ?=
 POSTGRES ?= 18
 # Each process has servers of its own; more than four would start more of them than they save time.
 PARALLEL ?= -n auto --maxprocesses 4 --dist worksteal
+# Where all chance of the chaos comes from; another one each time unless given. Its tests print it.
+SEED ?= $(shell od -An -N4 -tu4 /dev/urandom | tr -d ' ')
+# How much chaos there is: all of it, or the part that `check` takes.
+CHAOS ?= all
 BENCHMARKS ?= $(sort $(wildcard benchmarks/[a-z]*.py)) $(patsubst %/__main__.py,%,$(wildcard benchmarks/*/__main__.py))
 
 VENV := .venv
@@ -41,7 +45,9 @@ test: $(EDITABLE) ## run every test, on the newest PostgreSQL (POSTGRES=18,older
 
 .PHONY: check
 check: POSTGRES = 18,older
-check: lint types imports test arqtests endurance ## what CI runs: lint, types, import rules, tests on each PostgreSQL, arq's, endurance
+check: CHAOS = part
+check: SEED = 20
+check: lint types imports test arqtests endurance chaos ## what CI runs: lint, types, import rules, every test, a part of the chaos
 
 .PHONY: lint
 lint: $(INSTALLED) ## ruff: rules and layout
@@ -57,8 +63,9 @@ imports: $(EDITABLE) ## import-linter: the layers of the worker
 	$(BIN)/lint-imports
 
 .PHONY: chaos
-chaos: $(EDITABLE) ## only the tests that kill, stop and restart real processes
-	$(BIN)/python -m pytest -m chaos $(PYTEST_ARGS)
+chaos: $(EDITABLE) ## kill, stop, restart and cut what there is, everywhere and at random (SEED=n repeats it; CHAOS=part is shorter)
+	HEAVYLIFT_SEED=$(SEED) HEAVYLIFT_CHAOS=$(CHAOS) $(BIN)/python -m pytest $(PARALLEL) \
+		-m "$(if $(filter all,$(CHAOS)),chaos or storm,storm)" tests/chaos $(PYTEST_ARGS)
 
 .PHONY: endurance
 endurance: $(EDITABLE) ## what takes minutes: twenty kills of one long run, millions of rows in flat memory

@@ -17,6 +17,7 @@ from redis.asyncio import Redis
 from sqlmodel import SQLModel
 
 from tests.support import shop_models
+from tests.support.chaos_size import SEED, SIZE
 from tests.support.databases import QUICK, VERSIONS, driver_url, fresh_database, make_template
 from worker.core.clock import SystemClock
 from worker.core.settings import Settings
@@ -40,8 +41,9 @@ MakeRunner = Callable[..., Runner]
 
 
 def pytest_report_header() -> str:
-    """Which servers the tests of the database layer run on."""
-    return f"PostgreSQL: {' and '.join(VERSIONS)} (HEAVYLIFT_POSTGRES)"
+    """Which servers the tests of the database layer run on, and what those that break things do."""
+    servers = f"PostgreSQL: {' and '.join(VERSIONS)} (HEAVYLIFT_POSTGRES)"
+    return f"{servers}; chaos: {SIZE} (HEAVYLIFT_CHAOS) from seed {SEED} (HEAVYLIFT_SEED)"
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,18 +1,32 @@
 """Tallies to be moved exactly once, and a forge of the workers that move them."""
 
 import os
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Generator, Iterator
+from pathlib import Path
 
 import pytest
 from sqlalchemy import text
 
 from tests.conftest import JOBS, MODELS, ROOT
+from tests.support.chaos_size import SEED, SIZE
 from tests.support.forge import Forge
+from tests.support.played_runs import Place
 from worker.core.settings import Settings
 from worker.database.engine import Database
 
 TALLIES = 30
 Values = Callable[[], Awaitable[list[int]]]
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Say with a failure how it is repeated."""
+    report = yield
+    if report.failed:
+        marks = " or ".join(sorted({"chaos", "storm"} & {mark.name for mark in item.iter_markers()}))
+        again = f"HEAVYLIFT_SEED={SEED} HEAVYLIFT_CHAOS={SIZE} .venv/bin/python -m pytest -m '{marks}' '{item.nodeid}'"
+        report.sections.append(("to repeat it", again))
+    return report
 
 
 @pytest.fixture(scope="session")
@@ -21,6 +35,12 @@ def forge(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Forge]:
     modules = (*MODELS.split(","), *JOBS.split(","))
     with Forge(tmp_path_factory.mktemp("forge"), {**os.environ, "PYTHONPATH": str(ROOT)}, modules) as started:
         yield started
+
+
+@pytest.fixture
+def place(forge: Forge, environment: dict[str, str], tmp_path: Path) -> Place:
+    """This test's database, Redis and folder."""
+    return Place(forge, environment, tmp_path)
 
 
 @pytest.fixture

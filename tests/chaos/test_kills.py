@@ -5,25 +5,18 @@ HEAVYLIFT_SEED chooses the points, HEAVYLIFT_KILLS how many there are.
 
 import os
 from operator import attrgetter
-from pathlib import Path
 
 import pytest
 
-from tests.support.forge import Forge
+from tests.support.chaos_size import SEED
 from tests.support.kill_scenarios import BROKEN, SCENARIOS
-from tests.support.killed_runs import Comparison, KillScenario, Place, compare_killed
+from tests.support.killed_runs import Comparison, compare_killed
+from tests.support.played_runs import KillScenario, Place
 
 pytestmark = pytest.mark.chaos
 
 KILLS = int(os.environ.get("HEAVYLIFT_KILLS", "20"))
-SEED = os.environ.get("HEAVYLIFT_SEED", "20")
 named = attrgetter("name")
-
-
-@pytest.fixture
-def place(forge: Forge, environment: dict[str, str], tmp_path: Path) -> Place:
-    """This test's database, Redis and folder."""
-    return Place(forge, environment, tmp_path)
 
 
 def check(found: Comparison) -> None:

@@ -2,11 +2,11 @@
 
 import pytest
 from pydantic import SecretStr
-from sqlalchemy.engine import make_url
 
 from tests.chaos.conftest import TALLIES, Values
 from tests.conftest import MakeRunner, Servers
-from tests.support.commit_proxy import CommitProxy, Fault
+from tests.support.fault_plan import Fault, FaultsAt
+from tests.support.fault_proxy import FaultProxy
 from worker.core.outcomes import Failed, Succeeded
 from worker.core.settings import Settings
 from worker.database.claims import Delivery
@@ -18,20 +18,23 @@ CLAIM, FIRST_CHUNK, SECOND_CHUNK, FINAL = 1, 2, 3, 5
 DELIVERY = Delivery("doubtful", "add_one", {}, {}, "arq:queue", 1)
 
 
-def through(proxy: CommitProxy, settings: Settings) -> Settings:
+def through(proxy: FaultProxy, settings: Settings) -> Settings:
     """The same settings, with the database behind the proxy."""
     assert settings.database_url is not None
-    url = make_url(settings.database_url.get_secret_value()).set(port=proxy.port, query={"ssl": "disable"})
-    return settings.model_copy(update={"database_url": SecretStr(url.render_as_string(hide_password=False))})
+    url = proxy.url(settings.database_url.get_secret_value())
+    return settings.model_copy(update={"database_url": SecretStr(url)})
 
 
-@pytest.mark.parametrize("fault", list(Fault), ids=lambda fault: fault.name.lower())
+LOSSES = [Fault.NEVER_ARRIVES, Fault.REPLY_LOST, Fault.LANDS_LATE]
+
+
+@pytest.mark.parametrize("fault", LOSSES, ids=lambda fault: fault.name.lower())
 @pytest.mark.parametrize("commit", [FIRST_CHUNK, SECOND_CHUNK, FINAL], ids=["first_chunk", "second_chunk", "final"])
 async def test_each_row_is_done_once_in_one_attempt(
     servers: Servers, settings: Settings, make_runner: MakeRunner, values: Values, commit: int, fault: Fault
 ) -> None:
     """Whatever became of a chunk's or the last COMMIT, the run succeeds in its attempt with each row done once."""
-    async with CommitProxy(servers.postgres.port, {commit: fault}) as proxy:
+    async with FaultProxy(servers.postgres.port, FaultsAt({commit: fault})) as proxy:
         runner = make_runner(changed=through(proxy, settings))
         outcome = await runner.run(DELIVERY)
         record = await runner.ledger.read("doubtful")
@@ -46,7 +49,7 @@ async def test_a_claim_in_doubt_is_claimed_again(
     servers: Servers, settings: Settings, make_runner: MakeRunner, values: Values
 ) -> None:
     """A claim whose reply was lost raises, does nothing, and the next delivery does the run once."""
-    async with CommitProxy(servers.postgres.port, {CLAIM: Fault.REPLY_LOST}) as proxy:
+    async with FaultProxy(servers.postgres.port, FaultsAt({CLAIM: Fault.REPLY_LOST})) as proxy:
         runner = make_runner(changed=through(proxy, settings))
         with pytest.raises(runner.ledger.database.raises):
             await runner.run(DELIVERY)
@@ -60,7 +63,7 @@ async def test_a_late_commit_is_waited_for(
     servers: Servers, settings: Settings, make_runner: MakeRunner, values: Values
 ) -> None:
     """A COMMIT that lands after the client was cut is found by the new claim, which waited behind its row lock."""
-    async with CommitProxy(servers.postgres.port, {FIRST_CHUNK: Fault.LANDS_LATE}, late_s=1.0) as proxy:
+    async with FaultProxy(servers.postgres.port, FaultsAt({FIRST_CHUNK: Fault.LANDS_LATE}, held_s=1.0)) as proxy:
         runner = make_runner(changed=through(proxy, settings))
         began = runner.clock.monotonic_ms()
         assert await runner.run(DELIVERY) == Succeeded(TALLIES)
@@ -79,7 +82,7 @@ async def test_a_failure_in_doubt_is_the_failure(
 ) -> None:
     """An outcome whose COMMIT lost its reply is written once, and the attempt ends as it did."""
     delivery = Delivery("doubtful", "scripted", {"ending": "value_error"}, {}, "arq:queue", 1)
-    async with CommitProxy(servers.postgres.port, {CLAIM + 1: fault}) as proxy:
+    async with FaultProxy(servers.postgres.port, FaultsAt({CLAIM + 1: fault})) as proxy:
         runner = make_runner(changed=through(proxy, settings))
         outcome = await runner.run(delivery)
         record = await runner.ledger.read("doubtful")

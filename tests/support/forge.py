@@ -47,18 +47,21 @@ class ForgedWorker:
         if self.code is None:
             self._asked.write(b"%d\n" % number)
 
-    async def ended(self) -> int:
+    async def ended(self, within_s: float = LONGEST_S) -> int:
         """Wait for its end, and return its exit code.
+
+        Args:
+            within_s: how long it may take, in seconds.
 
         Raises:
             AssertionError: it goes on for too long, and the message has the end of its log; or its forge has ended.
         """
         if self.code is None:
             try:
-                async with asyncio.timeout(LONGEST_S):
+                async with asyncio.timeout(within_s):
                     said = await self._told.readline()
             except TimeoutError:
-                raise AssertionError(f"worker {self.pid} has not ended in {LONGEST_S:g} s; {self.tail()}") from None
+                raise AssertionError(f"worker {self.pid} has not ended in {within_s:g} s; {self.tail()}") from None
             except ConnectionError:
                 said = b""
             assert said, f"the forge of worker {self.pid} has ended before it"

@@ -7,26 +7,22 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from tests.support import bank
-from tests.support.killed_runs import KillScenario
+from tests.support.played_runs import KillScenario
 from worker.database.tables import MOVES, QUARANTINE, RUNS
 from worker.database.transfer_tables import BOOKS
 
-ITEMS = 600
-TALLIES = 500
-OLD_RUNS = 300
-TRANSFERS = 400
 OF_ONE_RUN = frozenset({"enqueued_ms", "enqueued_at", "started_at", "finished_at", "worker", "crashes"})
 """Columns of the ledger's runs that no two runs share."""
 
 
-async def make_tallies(connection: AsyncConnection, _: Path) -> None:
+async def make_tallies(connection: AsyncConnection, _: Path, rows: int) -> None:
     """Tallies, all 0."""
     await connection.execute(
-        text("INSERT INTO tally (id, value) SELECT n, 0 FROM generate_series(1, :most) AS n"), {"most": TALLIES}
+        text("INSERT INTO tally (id, value) SELECT n, 0 FROM generate_series(1, :most) AS n"), {"most": rows}
     )
 
 
-async def make_items(connection: AsyncConnection, folder: Path) -> None:
+async def make_items(connection: AsyncConnection, folder: Path, rows: int) -> None:
     """A file of items of which some exist, as they are or otherwise, and some are refused."""
     await connection.execute(
         text(
@@ -34,29 +30,29 @@ async def make_items(connection: AsyncConnection, folder: Path) -> None:
             " SELECT 'S' || n, 'item ' || n, CASE WHEN n % 2 = 0 THEN n ELSE 0 END, 0.25"
             " FROM generate_series(0, :most, 3) AS n"
         ),
-        {"most": ITEMS},
+        {"most": rows},
     )
     with (folder / "items.csv").open("w", newline="") as file:
         writer = csv.writer(file)
         writer.writerow(["sku", "name", "quantity", "price"])
-        for number in range(ITEMS):
+        for number in range(rows):
             quantity = "many" if number % 17 == 0 else number
             writer.writerow([f"S{number}", f"item {number}", quantity, "0.25"])
 
 
-async def make_stock(connection: AsyncConnection, folder: Path) -> None:
+async def make_stock(connection: AsyncConnection, folder: Path, rows: int) -> None:
     """Items, and a file of new quantities for them: some as they are, some of items that nobody has, some refused."""
     await connection.execute(
         text(
             "INSERT INTO item (sku, name, quantity, price)"
             " SELECT 'S' || n, 'item ' || n, n, 0.25 FROM generate_series(0, :most) AS n"
         ),
-        {"most": ITEMS},
+        {"most": rows},
     )
     with (folder / "stock.csv").open("w", newline="") as file:
         writer = csv.writer(file)
         writer.writerow(["sku", "quantity"])
-        for number in range(0, 2 * ITEMS, 2):
+        for number in range(0, 2 * rows, 2):
             quantity = "many" if number % 34 == 0 else number + number % 3
             writer.writerow([f"S{number}", quantity])
 
@@ -64,7 +60,7 @@ async def make_stock(connection: AsyncConnection, folder: Path) -> None:
 def of_export(name: str, **params: object) -> KillScenario:
     """A run that exports items into a file, over an old one where that is asked for."""
 
-    def ask(folder: Path) -> dict[str, object]:
+    def ask(folder: Path, _: int) -> dict[str, object]:
         target = folder / "out" / name
         if params.get("overwrite"):
             target.write_text("what was there before")
@@ -73,7 +69,7 @@ def of_export(name: str, **params: object) -> KillScenario:
     return KillScenario(name=f"export_rows {name}", job="export_rows", prepare=make_stock, params=ask)
 
 
-async def make_old_runs(connection: AsyncConnection, _: Path) -> None:
+async def make_old_runs(connection: AsyncConnection, _: Path, rows: int) -> None:
     """Finished runs a year old, every third with a refused row, and as many of yesterday."""
     await connection.execute(
         text(
@@ -83,7 +79,7 @@ async def make_old_runs(connection: AsyncConnection, _: Path) -> None:
             " FROM (VALUES ('old', now() - interval '1 year'), ('young', now() - interval '1 day')) AS ages (age, day),"
             " generate_series(1, :runs) AS n"
         ),
-        {"runs": OLD_RUNS},
+        {"runs": rows},
     )
     await connection.execute(
         text(
@@ -93,23 +89,24 @@ async def make_old_runs(connection: AsyncConnection, _: Path) -> None:
     )
 
 
-async def make_transfers(connection: AsyncConnection, folder: Path) -> None:
+async def make_transfers(connection: AsyncConnection, folder: Path, rows: int) -> None:
     """A file of transfers among seven accounts, of which some are refused, repeated, in conflict, or none at all."""
     await bank.make_accounts(connection, {f"A{number}": 1000 for number in range(7)})
-    rows = [
+    first = [
         bank.row(f"T{number}", f"A{number % 7}", f"A{number * 3 % 8}", f"{number * 37 % 101}.25", f"number {number}")
-        for number in range(TRANSFERS)
+        for number in range(rows)
     ]
     again = [
-        rows[number // 2] | {"reason": "again"} if number % 4 else rows[number // 2] for number in range(0, 100, 2)
+        first[number // 2] | {"reason": "again"} if number % 4 else first[number // 2]
+        for number in range(0, rows // 4, 2)
     ]
-    bank.write_rows(folder / "transfers.csv", [*rows, *again, *(row | {"amount": "1e1"} for row in rows[:10])])
+    bank.write_rows(folder / "transfers.csv", [*first, *again, *(row | {"amount": "1e1"} for row in first[:10])])
 
 
-async def make_visited_items(connection: AsyncConnection, _: Path) -> None:
+async def make_visited_items(connection: AsyncConnection, _: Path, rows: int) -> None:
     """Items, a table of their shape to keep them, and visits that do not let some of them go."""
     for statement in (
-        f"INSERT INTO item (sku, name, quantity, price) SELECT 'S' || n, 'i', n, 1 FROM generate_series(1, {ITEMS}) n",
+        f"INSERT INTO item (sku, name, quantity, price) SELECT 'S' || n, 'i', n, 1 FROM generate_series(1, {rows}) n",
         "CREATE TABLE kept_item (LIKE item INCLUDING ALL)",
         "CREATE TABLE visit (sku varchar PRIMARY KEY REFERENCES item)",
         "INSERT INTO visit SELECT sku FROM item WHERE quantity % 50 = 7",
@@ -117,7 +114,7 @@ async def make_visited_items(connection: AsyncConnection, _: Path) -> None:
         await connection.execute(text(statement))
 
 
-async def make_staging(connection: AsyncConnection, _: Path) -> None:
+async def make_staging(connection: AsyncConnection, _: Path, rows: int) -> None:
     """A table of items of which some exist, some do not fit, and some are refused by the database alone."""
     await connection.execute(text("ALTER TABLE item ADD CHECK (quantity % 13 <> 5)"))
     await connection.execute(
@@ -129,7 +126,7 @@ async def make_staging(connection: AsyncConnection, _: Path) -> None:
             " SELECT n, 'S' || n, 'item ' || n, n, CASE WHEN n % 17 = 0 THEN 0.125 ELSE 0.25 END"
             " FROM generate_series(1, :most) AS n"
         ),
-        {"most": ITEMS},
+        {"most": rows},
     )
     await connection.execute(
         text(
@@ -139,7 +136,7 @@ async def make_staging(connection: AsyncConnection, _: Path) -> None:
     )
 
 
-async def make_refused(connection: AsyncConnection, _: Path) -> None:
+async def make_refused(connection: AsyncConnection, _: Path, rows: int) -> None:
     """Rows that an earlier run put aside: most are sound by now, some are not, and some were replayed already."""
     await connection.execute(text("ALTER TABLE item ADD CHECK (quantity % 13 <> 5)"))
     await connection.execute(
@@ -159,19 +156,19 @@ async def make_refused(connection: AsyncConnection, _: Path) -> None:
             " CASE WHEN n % 17 = 0 THEN 'many' ELSE n::text END, 'price', '0.25'),"
             " CASE WHEN n % 7 = 0 THEN now() END FROM generate_series(1, :most) AS n"
         ),
-        {"most": ITEMS},
+        {"most": rows},
     )
 
 
 def of_tallies(job: str) -> KillScenario:
     """A run of a job that adds one to every tally."""
-    return KillScenario(name=job, job=job, prepare=make_tallies, params=lambda _: {})
+    return KillScenario(name=job, job=job, prepare=make_tallies, params=lambda *_: {}, rows=500)
 
 
 def of_processor(name: str, *, snapshot: bool) -> KillScenario:
     """A run that gives every tally to a function which adds one."""
     params: dict[str, object] = {"table": "tally", "processor": "one_more", "snapshot": snapshot}
-    return KillScenario(name=name, job="stream_process", prepare=make_tallies, params=lambda _: params)
+    return KillScenario(name=name, job="stream_process", prepare=make_tallies, params=lambda *_: params, rows=500)
 
 
 SCENARIOS = (
@@ -181,7 +178,14 @@ SCENARIOS = (
         name="transfer_rows",
         job="transfer_rows",
         prepare=make_tallies,
-        params=lambda _: {"table": "tally", "where": {"id": {"gt": 20}}, "column": "value", "to": 7, "reason": "kills"},
+        rows=500,
+        params=lambda _, rows: {
+            "table": "tally",
+            "where": {"id": {"gt": rows // 25}},
+            "column": "value",
+            "to": 7,
+            "reason": "kills",
+        },
         audit=(MOVES.name,),
         left_out={MOVES.name: frozenset({"id", "moved_at"})},
     ),
@@ -190,7 +194,7 @@ SCENARIOS = (
         name="bulk_upsert",
         job="bulk_upsert",
         prepare=make_items,
-        params=lambda folder: {"table": "item", "source": {"uri": (folder / "items.csv").as_uri()}},
+        params=lambda folder, _: {"table": "item", "source": {"uri": (folder / "items.csv").as_uri()}},
     ),
     of_export("items.csv.gz"),
     of_export("items.ndjson", overwrite=True),
@@ -198,19 +202,27 @@ SCENARIOS = (
         name="batch_update, by where",
         job="batch_update",
         prepare=make_stock,
-        params=lambda _: {"table": "item", "where": {"quantity": {"lt": 400}}, "set": {"quantity": 200, "note": "x"}},
+        params=lambda _, rows: {
+            "table": "item",
+            "where": {"quantity": {"lt": rows * 2 // 3}},
+            "set": {"quantity": rows // 3, "note": "x"},
+        },
     ),
     KillScenario(
         name="batch_update, from a source",
         job="batch_update",
         prepare=make_stock,
-        params=lambda folder: {"table": "item", "source": {"uri": (folder / "stock.csv").as_uri()}},
+        params=lambda folder, _: {"table": "item", "source": {"uri": (folder / "stock.csv").as_uri()}},
     ),
     KillScenario(
         name="chunked_delete",
         job="chunked_delete",
         prepare=make_visited_items,
-        params=lambda _: {"table": "item", "where": {"quantity": {"le": 450}}, "archive": "kept_item"},
+        params=lambda _, rows: {
+            "table": "item",
+            "where": {"quantity": {"le": rows * 3 // 4}},
+            "archive": "kept_item",
+        },
         environment={"WORKER_REFLECT": "kept_item"},
         audit=(QUARANTINE.name,),
         left_out={QUARANTINE.name: frozenset({"id", "created_at"})},
@@ -219,9 +231,10 @@ SCENARIOS = (
         name="chunked_delete_to_a_file",
         job="chunked_delete",
         prepare=make_tallies,
-        params=lambda folder: {
+        rows=500,
+        params=lambda folder, rows: {
             "table": "tally",
-            "where": {"id": {"gt": 50}},
+            "where": {"id": {"gt": rows // 10}},
             "archive": (folder / "out" / "old.ndjson.gz").as_uri(),
         },
     ),
@@ -229,7 +242,7 @@ SCENARIOS = (
         name="bulk_upsert_from_a_table",
         job="bulk_upsert",
         prepare=make_staging,
-        params=lambda _: {"table": "item", "source": {"table": "staging"}},
+        params=lambda *_: {"table": "item", "source": {"table": "staging"}},
         environment={"WORKER_REFLECT": "staging"},
         audit=(QUARANTINE.name,),
         left_out={QUARANTINE.name: frozenset({"id", "created_at"})},
@@ -238,23 +251,25 @@ SCENARIOS = (
         name="bulk_upsert_of_refused_rows",
         job="bulk_upsert",
         prepare=make_refused,
-        params=lambda _: {"table": "item", "source": {"quarantine": "earlier"}},
+        params=lambda *_: {"table": "item", "source": {"quarantine": "earlier"}},
         audit=(QUARANTINE.name,),
         left_out={QUARANTINE.name: frozenset({"id", "created_at", "replayed_at"})},
     ),
     KillScenario(
         name="cleanup",
         job="cleanup",
+        rows=300,
         prepare=make_old_runs,
-        params=lambda _: {},
+        params=lambda *_: {},
         audit=(RUNS.name,),
         left_out={RUNS.name: OF_ONE_RUN},
     ),
     KillScenario(
         name="transfer_funds",
         job="transfer_funds",
+        rows=400,
         prepare=make_transfers,
-        params=lambda folder: {"table": "account", "source": {"uri": (folder / "transfers.csv").as_uri()}},
+        params=lambda folder, _: {"table": "account", "source": {"uri": (folder / "transfers.csv").as_uri()}},
         environment=bank.ENVIRONMENT,
         audit=tuple(table.name for table in BOOKS),
         left_out={table.name: frozenset({"created_at"}) for table in BOOKS},

@@ -1,6 +1,8 @@
 """Jobs of the tests: one whose parameter picks its ending, one that shows anything done twice, two that are broken."""
 
 import asyncio
+import os
+import signal
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Literal
@@ -49,11 +51,33 @@ async def add_one(ctx: JobContext, pause_s: float = 0.0) -> int:
     return ctx.progress.done
 
 
+@job(timeout=6 * 3600)
+async def add_one_for_hours(ctx: JobContext, pause_s: float = 0.0) -> int:
+    """The same, by a job that may take six hours: nobody may wait for so long to find out that its worker is dead."""
+    return await add_one(ctx, pause_s)
+
+
+@job
+async def kill_worker(ctx: JobContext) -> int:
+    """Kill the worker that runs it, each time."""
+    del ctx
+    os.kill(os.getpid(), signal.SIGKILL)
+    await asyncio.Event().wait()
+    return 0
+
+
 @processor
 async def one_more(ctx: JobContext, rows: Sequence[Mapping[str, object]]) -> list[dict[str, object]]:
     """Add one to each tally that it is given: one that was given twice shows as two."""
     del ctx
     return [{"id": row["id"], "value": int(str(row["value"])) + 1} for row in rows]
+
+
+@processor
+async def one_more_each(ctx: JobContext, rows: Sequence[Mapping[str, object]]) -> list[dict[str, object]]:
+    """Count one more of each item that it is given."""
+    del ctx
+    return [{"sku": row["sku"], "quantity": int(str(row["quantity"])) + 1} for row in rows]
 
 
 @processor

@@ -19,15 +19,18 @@ from worker.declare.tables import LEDGER_PREFIX
 Rows = list[tuple[object, ...]]
 ReadFiles = Callable[[Path], Mapping[str, object]]
 
+COUNTED = ("status", "result", "error", "counters")
+"""What of a run's record counts, however often it was tried, and whatever else was in the tables that it walked."""
+
 QUARANTINED = ("chunk", "position", "reason", "sqlstate", "constraint_name", "payload")
 
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """The effects of one run.
+    """The effects of a run, or of several.
 
     Attributes:
-        record: how it ended and what it counted.
+        record: how each ended and what it counted.
         tables: the rows of every table outside of the ledger, and of those of the ledger that were asked for.
         quarantine: the rows that it refused.
         files: what it wrote, by name.
@@ -71,7 +74,7 @@ async def take_snapshot(
     left_out: Mapping[str, frozenset[str]],
     files: Mapping[str, object],
 ) -> Snapshot:
-    """Read what a run has left behind.
+    """Read what a run has left behind, in how many attempts.
 
     Args:
         client: of the run's database.
@@ -80,16 +83,40 @@ async def take_snapshot(
         left_out: by table, the columns that no two runs share.
         files: what it wrote, as read by the caller.
     """
-    record = await client.get(run_id)
+    found = await client.get(run_id)
+    record = found.model_dump(include={*COUNTED, "done", "total", "attempts"})
+    return await _snapshot(client, record, QUARANTINED, audit=audit, left_out=left_out, files=files)
+
+
+async def take_snapshots(
+    client: Client,
+    run_ids: Sequence[str],
+    *,
+    audit: tuple[str, ...],
+    left_out: Mapping[str, frozenset[str]],
+    files: Mapping[str, object],
+) -> Snapshot:
+    """Read what several runs have left behind together, in however many attempts; see `take_snapshot`."""
+    found = [await client.get(run_id) for run_id in run_ids]
+    record = {
+        f"{run.id} {name}": value for run in found for name, value in run.model_dump(include=set(COUNTED)).items()
+    }
+    return await _snapshot(client, record, ("run_id", *QUARANTINED), audit=audit, left_out=left_out, files=files)
+
+
+async def _snapshot(
+    client: Client,
+    record: Mapping[str, object],
+    quarantined: Sequence[str],
+    *,
+    audit: tuple[str, ...],
+    left_out: Mapping[str, frozenset[str]],
+    files: Mapping[str, object],
+) -> Snapshot:
     async with client.database.engine.connect() as connection:
         tables = await connection.run_sync(_read_tables, audit, left_out)
-        refused = await connection.execute(select(*(QUARANTINE.c[name] for name in QUARANTINED)))
-        return Snapshot(
-            record=record.model_dump(include={"status", "result", "error", "counters", "done", "total", "attempts"}),
-            tables=tables,
-            quarantine=_sorted(refused),
-            files=files,
-        )
+        refused = await connection.execute(select(*(QUARANTINE.c[name] for name in quarantined)))
+        return Snapshot(record=record, tables=tables, quarantine=_sorted(refused), files=files)
 
 
 def _read_tables(

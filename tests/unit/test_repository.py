@@ -187,7 +187,7 @@ def test_ci_runs_make_check() -> None:
 def test_check_runs_lint_types_imports_and_tests_in_that_order() -> None:
     """`make check` fails on the cheapest check first."""
     makefile = (TOP / "Makefile").read_text()
-    assert re.search(r"^check: lint types imports test arqtests endurance ##", makefile, re.MULTILINE)
+    assert re.search(r"^check: lint types imports test arqtests endurance chaos ##", makefile, re.MULTILINE)
     assert re.search(r"^\.NOTPARALLEL:$", makefile, re.MULTILINE)
 
 

@@ -1,0 +1,139 @@
+"""Runs of every job at once, by several workers, while something goes wrong again and again.
+
+After each storm every run has succeeded, tables, audit rows, counts and files are those of an undisturbed worker, Redis
+holds nothing of any run, and no worker has ended by itself.
+"""
+
+from collections.abc import AsyncIterator, Iterator, Mapping
+from operator import attrgetter
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import SHOP
+from tests.support import strikes
+from tests.support.chaos_size import chance, sized
+from tests.support.databases import fresh_database, make_template
+from tests.support.fault_plan import FaultsByChance
+from tests.support.fault_proxy import FaultProxy
+from tests.support.fleet import Fleet
+from tests.support.forge import Forge
+from tests.support.storm import Aftermath, Storm
+from tests.support.strikes import Scene, Strike
+from tests.support.workload import Workload
+from worker.embedded import PostgresProcess, RedisProcess
+
+pytestmark = [pytest.mark.storm, pytest.mark.timeout(1800)]
+
+WORKERS = 3
+WAVES, BLOWS = sized(3, 6), sized(1, 2)
+"""Of runs; of each of them."""
+
+ON_WORKERS = (strikes.kill_a_worker, strikes.stop_a_worker, strikes.stall_a_worker)
+ON_POSTGRES = (strikes.end_backends, strikes.restart_postgres, strikes.crash_postgres)
+ON_REDIS = (
+    strikes.restart_redis,
+    strikes.crash_redis,
+    strikes.stall_redis,
+    strikes.pause_redis,
+)
+named = attrgetter("__name__")
+
+LASTING = {"fsync": "off", "full_page_writes": "off", "max_connections": "200"}
+"""Settings of a server whose processes may crash, though not the machine that it runs on."""
+
+
+@pytest.fixture
+def postgres(tmp_path: Path) -> Iterator[PostgresProcess]:
+    """A PostgreSQL of this test's own, which keeps what was committed."""
+    with PostgresProcess(tmp_path / "postgres", options=LASTING) as server:
+        make_template(server.url, SHOP)
+        yield server
+
+
+@pytest.fixture
+def redis(tmp_path: Path) -> Iterator[RedisProcess]:
+    """A Redis of this test's own, with an append-only file."""
+    with RedisProcess(tmp_path / "redis") as server:
+        yield server
+
+
+@pytest.fixture
+async def storm(
+    forge: Forge, environment: dict[str, str], postgres: PostgresProcess, redis: RedisProcess, tmp_path: Path
+) -> AsyncIterator[Storm]:
+    """A workload in a database of its own."""
+    workload = Workload(tmp_path, WAVES)
+    async with fresh_database(postgres.url) as url:
+        urls = {"DATABASE_URL": url, "REDIS_URL": redis.url}
+        storm = Storm(workload, forge, {**environment, **workload.environment, **urls}, tmp_path / "peace.log")
+        await storm.prepare()
+        yield storm
+
+
+async def rage(
+    storm: Storm,
+    postgres: PostgresProcess,
+    redis: RedisProcess,
+    strike: Strike,
+    changed: Mapping[str, str] | None = None,
+) -> Aftermath:
+    """The workload in peace, and under the blows of one kind; `changed` is the fleet's environment alone."""
+    whole = await storm.in_peace()
+    url = storm.environment["DATABASE_URL"]
+    rand = chance(strike.__name__)
+    environment = {**storm.environment, **(changed or {})}
+    async with Fleet(storm.forge, environment, storm.workload.folder, WORKERS, rand) as fleet:
+        found = await storm.rage(Scene(fleet, postgres, redis, url, rand), strike, BLOWS, whole)
+    print(f"{found.story}\n{dict(found.outcomes)}")
+    return found
+
+
+def check(found: Aftermath) -> None:
+    """Everything has succeeded, and is as it would be after a quiet day."""
+    ended = {name: value for name, value in found.whole.record.items() if name.endswith(" status")}
+    assert set(ended.values()) == {"succeeded"}
+    assert found.struck.differences(found.whole) == [], found.story
+
+
+@pytest.mark.parametrize("strike", ON_WORKERS, ids=named)
+async def test_workers_die_and_stand_still(
+    storm: Storm, postgres: PostgresProcess, redis: RedisProcess, strike: Strike
+) -> None:
+    """Killed, stopped or stalled past their leases, workers lose no run, do nothing twice and count no failure."""
+    found = await rage(storm, postgres, redis, strike)
+    check(found)
+    assert set(found.outcomes) <= {"succeeded", "interrupted"}, found.outcomes
+
+
+@pytest.mark.parametrize("strike", ON_POSTGRES, ids=named)
+async def test_the_database_goes_away(
+    storm: Storm, postgres: PostgresProcess, redis: RedisProcess, strike: Strike
+) -> None:
+    """Its sessions ended, the server restarted or crashed in mid-chunk: runs are tried again, and none fails."""
+    found = await rage(storm, postgres, redis, strike)
+    check(found)
+    assert all(outcome.startswith(("succeeded", "retryat after")) for outcome in found.outcomes), found.outcomes
+
+
+@pytest.mark.parametrize("strike", ON_REDIS, ids=named)
+async def test_the_queue_goes_away(
+    storm: Storm, postgres: PostgresProcess, redis: RedisProcess, strike: Strike
+) -> None:
+    """Restarted, crashed or silent, with runs under way, queued and deferred: each run ends, once."""
+    found = await rage(storm, postgres, redis, strike)
+    check(found)
+    # `cleanup` asks Redis which runs it holds
+    allowed = {"succeeded", "retryat after UnreachableError None"}
+    assert set(found.outcomes) <= allowed, found.outcomes
+
+
+async def test_the_wire_is_bad(storm: Storm, postgres: PostgresProcess, redis: RedisProcess) -> None:
+    """COMMITs lost, held back or landing late, connections cut: three workers fence each other off, and do no harm."""
+    plan = FaultsByChance(chance("a bad wire"))
+    async with FaultProxy(postgres.port, plan) as proxy:
+        through = {"DATABASE_URL": proxy.url(storm.environment["DATABASE_URL"])}
+        found = await rage(storm, postgres, redis, strikes.wait_a_while, through)
+    print(plan.told)
+    check(found)
+    assert all(outcome.startswith(("succeeded", "retryat after")) for outcome in found.outcomes), found.outcomes

@@ -1,0 +1,136 @@
+"""What can go wrong around a fleet of workers, one blow each: to a worker, to PostgreSQL, to Redis.
+
+Owns the blows; each is over when its function returns, and whatever it hit answers again. Refuses to choose the moment.
+"""
+
+import asyncio
+import os
+import random
+import signal
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+
+from redis.asyncio import Redis
+from sqlalchemy import text
+from sqlalchemy.ext.asyncio import create_async_engine
+
+from tests.support.fleet import Fleet
+from worker.embedded import PostgresProcess, RedisProcess
+
+AWAY_S = 3.0
+"""How long somebody stands still at most, in seconds: longer than a lease of the workers."""
+
+
+@dataclass(frozen=True, slots=True)
+class Scene:
+    """What can be hit.
+
+    Attributes:
+        fleet: the workers.
+        postgres: their server, of this test's own.
+        redis: likewise.
+        database_url: of the database that they work on.
+        rand: chance.
+    """
+
+    fleet: Fleet
+    postgres: PostgresProcess
+    redis: RedisProcess
+    database_url: str
+    rand: random.Random
+
+
+Strike = Callable[[Scene], Awaitable[str]]
+"""One blow; returns what it was, for the story of a failure."""
+
+
+async def wait_a_while(scene: Scene) -> str:
+    """Nothing: something else goes wrong by itself meanwhile."""
+    seconds = scene.rand.uniform(0.5, 1.5)
+    await asyncio.sleep(seconds)
+    return f"waited for {seconds:.2f} s"
+
+
+async def kill_a_worker(scene: Scene) -> str:
+    """SIGKILL."""
+    return f"killed worker {await scene.fleet.end_one(signal.SIGKILL)}"
+
+
+async def stop_a_worker(scene: Scene) -> str:
+    """SIGTERM, as a deployment does."""
+    return f"stopped worker {await scene.fleet.end_one(signal.SIGTERM)}"
+
+
+async def stall_a_worker(scene: Scene) -> str:
+    """SIGSTOP, for some time within the lease or past it."""
+    seconds = scene.rand.uniform(0.2, AWAY_S)
+    return f"stalled worker {await scene.fleet.stall_one(seconds)} for {seconds:.2f} s"
+
+
+async def end_backends(scene: Scene) -> str:
+    """`pg_terminate_backend` on half of the workers' sessions."""
+    engine = create_async_engine(scene.database_url)
+    seed = scene.rand.randrange(2**31)
+    async with engine.connect() as connection:
+        ended = await connection.execute(_END_SOME, {"seed": seed})
+        count = ended.scalar_one()
+    await engine.dispose()
+    return f"terminated {count} backends"
+
+
+async def restart_postgres(scene: Scene) -> str:
+    """A fast shutdown, which rolls back what is under way, and a start."""
+    scene.postgres.restart()
+    return "restarted PostgreSQL, fast"
+
+
+async def crash_postgres(scene: Scene) -> str:
+    """An immediate shutdown, after which the server recovers from its log."""
+    os.kill(scene.postgres.pid, signal.SIGQUIT)
+    scene.postgres.restart()
+    return "restarted PostgreSQL, immediate"
+
+
+async def restart_redis(scene: Scene) -> str:
+    """In good order, with its data, after a moment in which nobody reaches it."""
+    scene.redis.stop()
+    await asyncio.sleep(scene.rand.uniform(0, 1))
+    scene.redis.start()
+    return "restarted Redis"
+
+
+async def crash_redis(scene: Scene) -> str:
+    """SIGKILL, and a start with what its append-only file holds."""
+    scene.redis.kill()
+    await asyncio.sleep(scene.rand.uniform(0, 1))
+    scene.redis.start()
+    return "killed and started Redis"
+
+
+async def stall_redis(scene: Scene) -> str:
+    """SIGSTOP: it neither answers nor refuses, within the lease or past it."""
+    seconds = scene.rand.uniform(0.2, AWAY_S)
+    os.kill(scene.redis.pid, signal.SIGSTOP)
+    try:
+        await asyncio.sleep(seconds)
+    finally:
+        os.kill(scene.redis.pid, signal.SIGCONT)
+    return f"stalled Redis for {seconds:.2f} s"
+
+
+async def pause_redis(scene: Scene) -> str:
+    """CLIENT PAUSE: what it is told is done later."""
+    seconds = scene.rand.uniform(0.2, AWAY_S)
+    async with Redis.from_url(scene.redis.url) as redis:
+        await redis.client_pause(round(seconds * 1000))
+    await asyncio.sleep(seconds)
+    return f"paused Redis for {seconds:.2f} s"
+
+
+_END_SOME = text(
+    """
+    SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity
+    WHERE datname = current_database() AND application_name LIKE 'heavylift:%'
+          AND application_name <> 'heavylift:client' AND (hashint8extended(pid, CAST(:seed AS bigint)) & 1) = 1
+    """
+)

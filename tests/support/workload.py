@@ -1,0 +1,197 @@
+"""Runs of every job at once, in one database: each has rows of its own, so that their order does not matter.
+
+Owns the tables, the files and the list of runs, in waves: a wave has each job once, on rows that no other wave touches
+(`add_one` alone adds to the same tallies each time, which is a sum whatever the order). What they leave behind is the
+same as if one worker had done them in peace. Refuses to disturb them.
+"""
+
+import csv
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+
+from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from tests.conftest import MODELS
+from tests.support import bank
+from tests.support.snapshots import Snapshot, read_files, take_snapshots
+from worker import Client
+from worker.database.tables import MOVES, RUNS
+from worker.database.transfer_tables import BOOKS
+
+ROWS = 40
+"""Of each run."""
+
+DEFERRED = timedelta(seconds=1)
+"""How long some of the runs have to wait."""
+
+KINDS = ["upsert", "update", "stock", "delete", "pack", "export", "move", "process", "stream"]
+"""The first part of an item's key, by the run that it belongs to."""
+
+ENVIRONMENT: Mapping[str, str] = {
+    "WORKER_MODELS": f"{MODELS},{bank.BANK}",
+    "WORKER_ALLOW": json.dumps(bank.ALLOW),
+    "WORKER_REFLECT": "kept_item,staging",
+    "WORKER_CHUNK_START_ROWS": "20",
+    "WORKER_CHUNK_MIN_ROWS": "20",
+    "WORKER_CHUNK_MAX_ROWS": "20",
+    "WORKER_POLL_S": "0.05",
+    "WORKER_LEASE_S": "2",
+    "WORKER_CONCURRENCY": "6",
+    "WORKER_BACKOFF_BASE_S": "0.2",
+    "WORKER_BACKOFF_CAP_S": "2",
+    "WORKER_MAX_CRASHES": "1000",
+}
+"""Settings of its workers: chunks are cut alike, whatever happens, and no number of kills is too many."""
+
+LEFT_OUT: Mapping[str, frozenset[str]] = {
+    RUNS.name: frozenset(RUNS.columns.keys()) - {"id", "job", "params", "options", "status", "result", "enqueued_by"},
+    MOVES.name: frozenset({"id", "moved_at"}),
+    **{table.name: frozenset({"created_at"}) for table in BOOKS},
+}
+"""By table of the ledger, the columns that depend on moments and on what went wrong on the way."""
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """A run to be asked for, at once or deferred."""
+
+    run_id: str
+    job: str
+    params: Mapping[str, object]
+    delay: timedelta | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Workload:
+    """So many waves of runs.
+
+    Attributes:
+        folder: where files are; written below `out` in it.
+        waves: how many.
+    """
+
+    folder: Path
+    waves: int
+
+    @property
+    def out(self) -> Path:
+        """The folder that runs write to."""
+        return self.folder / "out"
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """Settings of its workers."""
+        return {
+            **ENVIRONMENT,
+            "WORKER_DATA_DIRS": str(self.folder),
+            "WORKER_OUTPUT_DIRS": str(self.out),
+        }
+
+    async def prepare(self, connection: AsyncConnection) -> None:
+        """Fill the tables of all waves, and write their files."""
+        self.out.mkdir(exist_ok=True)
+        for statement in _TABLES:
+            await connection.execute(text(statement), {"kinds": KINDS, "waves": self.waves, "rows": ROWS})
+        accounts = {f"{wave}-{number}": 1000 for wave in range(self.waves) for number in range(5)}
+        await bank.make_accounts(connection, accounts)
+        for wave in range(self.waves):
+            self._write_items(wave)
+            self._write_stock(wave)
+            self._write_transfers(wave)
+
+    def wave(self, number: int) -> list[Request]:
+        """The runs of one wave; the first one has those that a database has once."""
+        requests = [Request(f"{name}-{number}", job, params) for name, (job, params) in self._params(number).items()]
+        if number == 0:
+            requests += [
+                Request("cleanup", "cleanup", {}),
+                Request("staged", "bulk_upsert", {"table": "item", "source": {"table": "staging"}}),
+            ]
+        return requests
+
+    def _params(self, wave: int) -> dict[str, tuple[str, dict[str, object]]]:
+        def of(kind: str) -> dict[str, object]:
+            return {"table": "item", "where": {"sku": {"like": f"{kind}-{wave}-%"}}}
+
+        def file(name: str) -> dict[str, object]:
+            return {"source": {"uri": (self.folder / f"{name}-{wave}.csv").as_uri()}}
+
+        out = self.out
+        return {
+            "upsert": ("bulk_upsert", {"table": "item", **file("items")}),
+            "update": ("batch_update", {**of("update"), "set": {"note": "seen", "quantity": 7}}),
+            "stock": ("batch_update", {"table": "item", **file("stock")}),
+            "delete": ("chunked_delete", {**of("delete"), "archive": "kept_item"}),
+            "pack": ("chunked_delete", {**of("pack"), "archive": (out / f"pack-{wave}.ndjson.gz").as_uri()}),
+            "export": ("export_rows", {**of("export"), "uri": (out / f"export-{wave}.csv").as_uri()}),
+            "move": ("transfer_rows", {**of("move"), "column": "shelf", "to": 7, "reason": "chaos"}),
+            "process": ("stream_process", {**of("process"), "processor": "one_more_each"}),
+            "stream": ("stream_process", {**of("stream"), "processor": "one_more_each", "snapshot": True}),
+            "tally": ("add_one", {}),
+            "money": ("transfer_funds", {"table": "account", **file("transfers")}),
+        }
+
+    def _write_items(self, wave: int) -> None:
+        with (self.folder / f"items-{wave}.csv").open("w", newline="") as file:
+            writer = csv.writer(file)
+            writer.writerow(["sku", "name", "quantity", "price"])
+            for number in range(2 * ROWS):
+                writer.writerow([f"upsert-{wave}-{number}", "new", "many" if number % 17 == 3 else number, "0.25"])
+
+    def _write_stock(self, wave: int) -> None:
+        with (self.folder / f"stock-{wave}.csv").open("w", newline="") as file:
+            writer = csv.writer(file)
+            writer.writerow(["sku", "quantity"])
+            for number in range(2 * ROWS):
+                writer.writerow([f"stock-{wave}-{number}", number + number % 3])
+
+    def _write_transfers(self, wave: int) -> None:
+        rows = [
+            bank.row(f"{wave}-{number}", f"{wave}-{number % 5}", f"{wave}-{number * 3 % 6}", f"{number * 97 % 301}.25")
+            for number in range(2 * ROWS)
+        ]
+        bank.write_rows(self.folder / f"transfers-{wave}.csv", [*rows, *rows[: ROWS // 4]])
+
+    @property
+    def run_ids(self) -> list[str]:
+        """All runs."""
+        return [request.run_id for wave in range(self.waves) for request in self.wave(wave)]
+
+    async def enqueue(self, client: Client, wave: int) -> None:
+        """Ask for the runs of one wave."""
+        for one in self.wave(wave):
+            await client.enqueue(one.job, one.params, run_id=one.run_id, delay=one.delay)
+
+    async def snapshot(self, client: Client) -> Snapshot:
+        """What all runs have left behind."""
+        audit = (RUNS.name, MOVES.name, *(table.name for table in BOOKS))
+        files = read_files(self.out)
+        return await take_snapshots(client, self.run_ids, audit=audit, left_out=LEFT_OUT, files=files)
+
+
+_TABLES = (
+    "ALTER TABLE item ADD CHECK (price <> 0.13)",
+    "INSERT INTO tally (id, value) SELECT n, 0 FROM generate_series(1, 3 * CAST(:rows AS int)) AS n",
+    (
+        "INSERT INTO item (sku, name, quantity, price)"
+        " SELECT format('%s-%s-%s', kind, wave, n), 'old', n, 0.25"
+        " FROM unnest(CAST(:kinds AS text[])) AS kind, generate_series(0, CAST(:waves AS int) - 1) AS wave,"
+        " generate_series(1, CAST(:rows AS int)) AS n"
+    ),
+    "CREATE TABLE kept_item (LIKE item INCLUDING ALL)",
+    "CREATE TABLE staging (n int PRIMARY KEY, sku text, name text, quantity int, price numeric)",
+    (
+        "INSERT INTO staging SELECT n, 'staged-' || n, 'new', n, CASE WHEN n % 17 = 0 THEN 0.13 ELSE 0.25 END"
+        " FROM generate_series(1, 3 * CAST(:rows AS int)) AS n"
+    ),
+    (
+        "INSERT INTO heavylift_runs (id, job, queue, params, options, status, enqueued_ms, enqueued_at, finished_at)"
+        " SELECT format('%s-%s', age, n), 'add_one', 'arq:queue', '{}', '{}', 'succeeded', n, day, day"
+        " FROM (VALUES ('old', now() - interval '1 year'), ('young', now() - interval '1 day')) AS ages (age, day),"
+        " generate_series(1, CAST(:rows AS int)) AS n"
+    ),
+)
