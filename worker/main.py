@@ -23,11 +23,15 @@ from worker.declare.registry import REGISTRY, Registry
 from worker.declare.tables import Tables, find_tables
 from worker.queue.arq_log import quieten
 from worker.queue.claiming import claiming
+from worker.queue.filler import Filler
 from worker.queue.functions import make_function
 from worker.queue.holdings import held_runs
 from worker.queue.in_flight import Hooks
+from worker.queue.put_aside import putting_aside
 from worker.queue.queue_worker import QueueWorker
+from worker.queue.recall import recalling
 from worker.queue.redis_settings import make_redis, open_redis, redis_settings
+from worker.queue.restore_turn import marker_key
 from worker.queue.wire import Codec, make_deserializer, make_serializer
 from worker.run.governor import Governor
 from worker.run.runner import Runner
@@ -156,12 +160,22 @@ async def run_worker(settings: Settings, *, burst: bool = False) -> None:
     async def ask_to_cancel(run_id: str) -> None:
         await ledger().ask_for(run_id, "cancel")
 
+    clock = SystemClock()
+    filler = Filler(pool, ledger, settings, registry, clock)
+
     worker = QueueWorker(
         redis_pool=pool,
         burst=burst,
         lease_s=settings.lease_s,
         stop=stop,
-        hooks=Hooks(prepare=claiming(ledger, registry, settings), abort=ask_to_cancel),
+        hooks=Hooks(
+            prepare=claiming(ledger, registry, settings),
+            put_aside=putting_aside(ledger, settings, clock),
+            abort=ask_to_cancel,
+            recall=recalling(ledger, settings),
+        ),
+        restore=filler.fill,
+        marker=marker_key(settings.queue),
         keep_payloads=True,
         allow_abort_jobs=True,
         # the rest of the grace is for runs to write down that they were cancelled

@@ -38,6 +38,12 @@ class Errands:
         if self._tasks:
             await asyncio.wait(self._tasks)
 
+    async def stop(self) -> None:
+        """Cancel what has not ended, and wait for that."""
+        for task in self._tasks:
+            task.cancel()
+        await self.done()
+
     def _done(self, name: str, task: "asyncio.Task[None]") -> None:
         self._tasks.discard(task)
         if (error := error_of(task)) is not None:

@@ -7,10 +7,10 @@ arq's surface `queue_worker`'s.
 import asyncio
 import logging
 import random
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Final
 
 from redis.exceptions import RedisError, ResponseError
 
@@ -63,7 +63,7 @@ class Loop:
         claiming: how to claim.
         changed: set when there is something to do.
         free_slots: how many deliveries may be claimed now.
-        restore: called where Redis has lost its marker; None for nobody.
+        lost: called where Redis has lost its marker.
     """
 
     def __init__(
@@ -73,15 +73,14 @@ class Loop:
         claiming: Claiming,
         changed: asyncio.Event,
         free_slots: Callable[[], int],
-        restore: Callable[[], Coroutine[Any, Any, None]] | None,
+        lost: Callable[[], None],
     ) -> None:
         self._link = link
         self._in_flight = in_flight
         self._claiming = claiming
         self._changed = changed
         self._free_slots = free_slots
-        self._restore = restore
-        self._restoring: asyncio.Task[None] | None = None
+        self._lost = lost
         self._scan_from = 0
         self._doubtful = False
         self._stepped = False
@@ -150,7 +149,7 @@ class Loop:
         self._in_flight.begin(reply.taken)
         self._in_flight.abort(reply.aborts)
         if not reply.marked:
-            self._restore_soon()
+            self._lost()
         return reply
 
     async def write_endings(self, most_s: float, *, until_idle: bool) -> None:
@@ -184,8 +183,6 @@ class Loop:
 
     async def close(self) -> None:
         """Give the connections up."""
-        if self._restoring is not None:
-            self._restoring.cancel()
         await self._link.close()
 
     async def _tell(self, endings: list[Ending]) -> None:
@@ -232,7 +229,3 @@ class Loop:
         if quiet and not self._in_flight.has_endings:
             await asyncio.sleep(min(QUIET_CAP_S, QUIET_BASE_S * 2 ** min(quiet, 10)))
         return quiet + 1
-
-    def _restore_soon(self) -> None:
-        if self._restore is not None and (self._restoring is None or self._restoring.done()):
-            self._restoring = asyncio.ensure_future(self._restore())

@@ -36,6 +36,9 @@ from worker.run.stop_signal import StopSignal
 BEAT_S: Final = 0.5
 """How often the health key and cron jobs are looked after, in seconds; arq queues a tick up to a second ahead."""
 
+RESTORE_AGAIN_S: Final = 1.0
+"""How long after a failure the next try to fill Redis is made, in seconds."""
+
 logger = logging.getLogger("worker.queue")
 arq_logger = logging.getLogger("arq.worker")
 
@@ -48,7 +51,7 @@ class QueueWorker(Worker):
         lease_s: how long a dead worker's jobs stay its own, in seconds.
         stop: set at the first signal, where jobs can stop early.
         hooks: what the composition root adds to a delivery's way.
-        restore: called where Redis has lost the marker: it fills Redis again, and sets it.
+        restore: fills Redis again from elsewhere where that is due; told whether Redis has lost the marker.
         marker: that key; empty for none.
         keep_payloads: whether a claimed job's payload loses its expiry.
         end_s: how long jobs may take to end once they are cancelled, in seconds; what is left then is as if killed.
@@ -61,7 +64,7 @@ class QueueWorker(Worker):
         lease_s: float = 15.0,
         stop: StopSignal | None = None,
         hooks: Hooks = NO_HOOKS,
-        restore: Callable[[], Coroutine[Any, Any, None]] | None = None,
+        restore: Callable[[bool], Coroutine[Any, Any, None]] | None = None,
         marker: str = "",
         keep_payloads: bool = False,
         end_s: float = 10.0,
@@ -82,6 +85,8 @@ class QueueWorker(Worker):
         self._in_flight = InFlight(self, hooks, self._leases, self._changed, self._first_of_its_tick, self._errands)
         self._loop: Loop | None = None
         self._serving = False
+        self._restoring = False
+        self._restore_after = 0.0
         self._said_health: bytes | None = None
 
     async def main(self) -> None:
@@ -147,7 +152,7 @@ class QueueWorker(Worker):
         if self._loop is None:
             link = Link(self.pool, self.queue_name, self._marker, self._changed)
             claiming = Claiming(self.holder, self.in_progress_timeout_s, self._keep_payloads)
-            self._loop = Loop(link, self._in_flight, claiming, self._changed, self._free_slots, self._restore)
+            self._loop = Loop(link, self._in_flight, claiming, self._changed, self._free_slots, self._marker_lost)
         return self._loop
 
     async def _poll_iteration(self) -> None:
@@ -204,6 +209,7 @@ class QueueWorker(Worker):
         if self._loop is not None:
             await self._loop.write_endings(self._end_s, until_idle=True)
             await self._loop.close()
+        await self._errands.stop()
         self._leases.stop()
         with suppress(RedisError, OSError):
             # the key is the queue's, not one worker's: another one may have written it since
@@ -214,6 +220,25 @@ class QueueWorker(Worker):
         while True:
             await asyncio.sleep(BEAT_S)
             await self._beat_once()
+            self._restore_soon(lost=False)
+
+    def _marker_lost(self) -> None:
+        self._restore_soon(lost=True)
+
+    def _restore_soon(self, *, lost: bool) -> None:
+        """Have Redis filled again where that is due: one try at a time, and a while after one that failed."""
+        if self._restore is None or self._restoring or self.loop.time() < self._restore_after:
+            return
+        self._restoring = True
+        self._errands.send(self._try_to_restore(self._restore, lost=lost), "filling Redis from the ledger")
+
+    async def _try_to_restore(self, restore: Callable[[bool], Coroutine[Any, Any, None]], *, lost: bool) -> None:
+        self._restore_after = self.loop.time() + RESTORE_AGAIN_S
+        try:
+            await restore(lost)
+            self._restore_after = 0.0
+        finally:
+            self._restoring = False
 
     async def _beat_once(self) -> None:
         try:
