@@ -1,6 +1,7 @@
 """`heavylift run` and `heavylift migrate`: the worker, and the ledger that it needs."""
 
 import asyncio
+import gc
 from collections.abc import Callable
 from importlib import import_module
 from importlib.util import find_spec
@@ -9,7 +10,7 @@ import typer
 
 from worker.cli.servers import migrate_ledger, use_servers
 from worker.core.settings import misspelt_settings
-from worker.main import run_worker
+from worker.main import load_declared, run_worker
 
 
 def run(*, burst: bool) -> None:
@@ -21,6 +22,10 @@ def run(*, burst: bool) -> None:
     for line in misspelt_settings():
         typer.echo(f"warning: {line}", err=True)
     with use_servers() as settings, asyncio.Runner(loop_factory=_loop_factory()) as runner:
+        load_declared(settings)
+        # what is loaded now stays to the end: no collection need look at it again
+        gc.collect()
+        gc.freeze()
         runner.run(run_worker(settings, burst=burst))
 
 

@@ -102,6 +102,16 @@ class InFlight:
         return [*self._worker.tasks, *(run_id for run_id in self._endings if run_id not in ending)]
 
     @property
+    def busy(self) -> int:
+        """How many are under way."""
+        return len(self._worker.tasks)
+
+    @property
+    def ended(self) -> int:
+        """How many endings Redis has not been told."""
+        return len(self._endings)
+
+    @property
     def is_busy(self) -> bool:
         """Whether anything is under way."""
         return bool(self._worker.tasks)

@@ -30,6 +30,12 @@ QUIET_CAP_S: Final = 0.02
 CHANGES_APART_S: Final = 0.05
 """After how quiet a time, in seconds, a change is news again."""
 
+GATHER_S: Final = 0.003
+"""How long a worker with a backlog waits, in seconds, after one of its jobs has ended, for others to end as well.
+
+What a step costs, here and in the ledger, it costs for all of them together.
+"""
+
 DEFERRED_SLACK_S: Final = 0.0005
 """How much after a deferred job's moment it is looked for, in seconds, lest it be looked for twice."""
 
@@ -84,6 +90,7 @@ class Loop:
         self._scan_from = 0
         self._doubtful = False
         self._stepped = False
+        self._had_room = True
 
     async def serve(self, poll_s: float, is_over: Callable[[Reply], Awaitable[bool]] | None) -> None:
         """Serve the queue until cancelled.
@@ -146,6 +153,7 @@ class Loop:
         self._stepped, self._doubtful = True, False
         self._scan_from = reply.scan_from or 0
         self._in_flight.written(endings)
+        self._had_room = len(reply.taken) < asked.want
         self._in_flight.begin(reply.taken)
         self._in_flight.abort(reply.aborts)
         if not reply.marked:
@@ -224,8 +232,19 @@ class Loop:
             await self._changed.wait()
         finally:
             alarm.cancel()
+        if reply.taken and not self._had_room:
+            await self._gather()
         if loop.time() - began >= min(rest_s, CHANGES_APART_S):
             return 0
         if quiet and not self._in_flight.has_endings:
             await asyncio.sleep(min(QUIET_CAP_S, QUIET_BASE_S * 2 ** min(quiet, 10)))
         return quiet + 1
+
+    async def _gather(self) -> None:
+        """Wait a moment for half of the slots to be free: the last step could not fill more, so there is a backlog."""
+        enough = (self._in_flight.busy + self._in_flight.ended) // 2
+        with suppress(TimeoutError):
+            async with asyncio.timeout(GATHER_S):
+                while self._in_flight.ended < enough:
+                    self._changed.clear()
+                    await self._changed.wait()
