@@ -102,6 +102,8 @@ class Storm:
                     await _under_way(client)
                     await asyncio.sleep(scene.rand.uniform(0, MOST_WAIT_S))
                     told.append(await strike(scene))
+                    # whoever asks and looks is not what is tried here
+                    await client.database.reconnect()
                     scene.fleet.check()
             story = "\n".join(told)
             await self._end(client, scene, story)
