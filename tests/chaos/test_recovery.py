@@ -130,3 +130,23 @@ async def test_a_run_that_kills_its_worker_each_time_is_given_up(client: Client,
     assert (record.status, record.crashes, deaths) == ("failed", CRASHES, CRASHES)
     assert record.error is not None
     assert record.error.type == "WorkerCrashed"
+
+
+async def test_a_run_beside_one_that_kills_its_worker_ends_well(
+    client: Client, worker: StartWorker, values: Values
+) -> None:
+    """Whichever of two suspects begins first is left to chance, so that the innocent one gets to commit its chunks."""
+    await client.enqueue("kill_worker", run_id="guilty")
+    await client.enqueue("add_one", run_id=RUN)
+    over = asyncio.ensure_future(client.wait(RUN))
+    while not over.done():
+        async with worker(WORKER_LEASE_S="1", WORKER_MAX_CRASHES="100") as process:
+            death = asyncio.ensure_future(process.ended())
+            await asyncio.wait({over, death}, return_when=asyncio.FIRST_COMPLETED)
+            if not death.done():
+                process.send_signal(signal.SIGKILL)
+            await death
+    record = await over
+    assert record.status == "succeeded"
+    assert record.crashes > 0
+    assert await values() == [1] * len(await values())

@@ -10,7 +10,8 @@ import pytest
 from arq import create_pool
 from arq.connections import RedisSettings
 from redis.asyncio import Redis
-from sqlalchemy import event, func, select
+from sqlalchemy import event, func, select, text
+from sqlalchemy.exc import DBAPIError
 
 from worker import ConflictError, ParametersError, open_client
 from worker.client import Client
@@ -266,3 +267,16 @@ async def cost_of(client: Client, redis: Redis, count: int) -> tuple[int, int]:
     await client.enqueue_many(JOB, values(count))
     after = (await redis.info("commandstats"))["cmdstat_exec"]["calls"]
     return counted.stop(), after - before
+
+
+async def test_connections_lost_while_idle_do_not_show(settings: Settings) -> None:
+    """A client whose sessions the server has ended enqueues all the same, and each run once."""
+    async with connected(settings) as client:
+        await client.enqueue(JOB, run_id="before")
+        async with client.database.engine.connect() as connection:
+            own = text("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = :name")
+            with pytest.raises(DBAPIError):
+                await connection.execute(own, {"name": "heavylift:client"})
+        records = await client.enqueue_many(JOB, values(3), run_ids=["a", "b", "c"])
+        assert [record.status for record in records] == [Status.QUEUED] * 3
+        assert await ledger_size(client) == 4

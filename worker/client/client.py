@@ -19,11 +19,12 @@ from arq.connections import ArqRedis
 from worker.client.deliveries import Deliverer
 from worker.client.orders import OrderForm, batches
 from worker.core.clock import Clock, SystemClock, to_ms
-from worker.core.errors import ParametersError, RequestError
+from worker.core.errors import ErrorKind, ParametersError, RequestError, UnreachableError
 from worker.core.options import RunOptions
 from worker.core.outcomes import Status
 from worker.core.settings import Settings
-from worker.database.claims import Terms
+from worker.database.claims import Delivery, Terms
+from worker.database.classify import classify
 from worker.database.engine import Database, open_database
 from worker.database.ledger import Ledger
 from worker.database.migrate import check_version
@@ -125,7 +126,7 @@ class Client:
         Raises:
             RequestError: unknown job or parameter, a value that does not fit, a payload too large, an id in use. A note
                 tells at which index.
-            UnreachableError: Redis did not answer.
+            UnreachableError: the database or Redis did not answer.
         """
         if self.redis is None:
             raise ParametersError("This client was opened to look only; open it with redis=True to enqueue")
@@ -135,10 +136,26 @@ class Client:
         form = OrderForm(self.registry.get(job), chosen, self.tables, self.settings, to_ms(now))
         orders = form.fill_all(params, [None] * len(params) if run_ids is None else run_ids)
         cut = list(batches(orders))
-        deliveries = ([order.delivery for order in batch] for batch in cut)
-        found = await self.ledger.enqueue(deliveries, Terms(due, enqueued_by or _this_user()))
+        deliveries = [[order.delivery for order in batch] for batch in cut]
+        found = await self._write_down(deliveries, Terms(due, enqueued_by or _this_user()))
         await Deliverer(self.redis, self.settings).deliver(cut, found, due)
         return [found[order.delivery.run_id] for order in orders]
+
+    async def _write_down(self, deliveries: Sequence[Sequence[Delivery]], terms: Terms) -> Mapping[str, RunRecord]:
+        """Write runs into the ledger; once more where the connection was lost, since an id is written only once."""
+        for once_more in (True, False):
+            try:
+                return await self.ledger.enqueue(deliveries, terms)
+            except self.database.raises as error:
+                if classify(error, self.database.dialect.errors) is not ErrorKind.CONNECTION:
+                    raise
+                if not once_more:
+                    raise UnreachableError(
+                        f"The database was lost while runs were enqueued: {type(error).__name__}: {error}. Enqueue "
+                        "them again under the same ids once DATABASE_URL answers; none will be doubled"
+                    ) from error
+                await self.database.reconnect()
+        raise AssertionError("unreachable: the last try returns or raises")
 
     async def get(self, run_id: str) -> RunRecord:
         """One run.

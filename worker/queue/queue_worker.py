@@ -129,6 +129,9 @@ class QueueWorker(Worker):
     async def _burst_is_over(self, reply: Reply) -> bool:
         if self.tasks or self._in_flight.has_endings:
             return False
+        if self._restore is not None and not reply.marked:
+            # Redis may have lost runs: what the ledger knows of them is on its way
+            return False
         queued = reply.queued or 0
         if queued == 0 or 0 <= self.max_burst_jobs <= self._jobs_started():
             return True

@@ -30,6 +30,13 @@ SMALLER_AFTER = frozenset({ErrorKind.OVERLOAD, ErrorKind.CONTENTION})
 """Troubles that a smaller chunk meets less often."""
 
 
+SUSPECT_AFTER = 3
+"""From how many crashes in a row, without a committed chunk, a run is suspected of being their cause."""
+
+SUSPECT_PAUSE_S = 1.0
+"""How long a suspected run waits at most before it begins, in seconds."""
+
+
 @dataclass(frozen=True, slots=True)
 class Failure:
     """An error that a go at a run ended with, judged."""
@@ -112,6 +119,8 @@ class Runner:
         """Go at the run until there is an outcome; after short troubles again in place, from the cursor."""
         if attempt.claimed.crash_streak >= self.settings.max_crashes:
             return Failed(_poison(attempt.claimed))
+        if await self._waits_as_a_suspect(attempt.claimed):
+            return Interrupted()
         trouble: Failure | None = None
         tries = 0
         while True:
@@ -127,6 +136,15 @@ class Runner:
             self._tell(attempt.claimed, trouble, pause_s)
             if await self.stop.sleep(pause_s):
                 return Interrupted()
+
+    async def _waits_as_a_suspect(self, claimed: Claimed) -> bool:
+        """Let chance decide who begins first, of runs whose worker has died again and again; whether it is to stop.
+
+        One of them kills the worker. An innocent one that begins before it commits a chunk, and is none any more.
+        """
+        if claimed.crash_streak < SUSPECT_AFTER:
+            return False
+        return await self.stop.sleep(self.clock.rand() * SUSPECT_PAUSE_S)
 
     async def _go(self, attempt: Attempt, trouble: Failure | None) -> Outcome | Failure:
         """One go: settle what the last trouble left in doubt, then run the job."""
