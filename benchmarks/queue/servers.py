@@ -98,7 +98,7 @@ async def measured(way: str, stores: Stores, *arguments: int) -> AsyncIterator[a
     command = (sys.executable, "-m", "benchmarks.queue.measured", way, *(str(number) for number in arguments))
     with tempfile.TemporaryFile() as said:
         process = await asyncio.create_subprocess_exec(
-            *command, env=environment, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=said
+            *command, cwd=ROOT, env=environment, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=said
         )
         try:
             yield process

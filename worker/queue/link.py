@@ -14,10 +14,11 @@ from typing import Any, Final
 
 from arq.connections import ArqRedis
 from arq.constants import abort_jobs_ss
+from hiredis import pack_command
 from redis.exceptions import NoScriptError, RedisError, ResponseError
 
 from worker.queue.scripts import STEP
-from worker.queue.step import Asked, Reply, arguments, read_reply
+from worker.queue.step import Asked, Reply, Word, arguments, read_reply
 
 STEP_TIMEOUT_S: Final = 10.0
 """How long a step may take, in seconds: far longer than a script, and shorter than a lease."""
@@ -113,9 +114,10 @@ class Link:
         with suppress(RedisError, OSError):
             await self._pool.connection_pool.disconnect(inuse_connections=False)
 
-    async def _call(self, *words: object) -> Any:  # noqa: ANN401 - redis-py's own
+    async def _call(self, *words: Word) -> Any:  # noqa: ANN401 - redis-py's own
         connection = self._steps
-        await connection.send_command(*words)
+        # in C: redis-py's own packer takes longer over a step's words than all else that the worker does with them
+        await connection.send_packed_command(pack_command(words))  # type: ignore[arg-type] # its stub says one word
         return await connection.read_response()
 
     async def _listen(self) -> None:
