@@ -16,6 +16,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
 from benchmarks.queue.meter import METER
 from benchmarks.queue.work import ArqInserts, insert_with_ledger_row, mark, noop
+from worker.cli.serve import settle_in
 from worker.core.settings import Settings, load_settings
 from worker.main import run_worker
 from worker.queue.queue_worker import QueueWorker
@@ -69,13 +70,19 @@ async def plain_loop(settings: Settings) -> None:
     await asyncio.gather(*(one_after_the_other() for _ in range(CONCURRENCY)))
 
 
+async def heavylift(settings: Settings) -> None:
+    """What `heavylift run` does."""
+    settle_in(settings)
+    await run_worker(settings)
+
+
 WAYS: dict[str, Callable[[Settings], Awaitable[None]]] = {
     "arq": arq_defaults,
     "arq tuned": arq_tuned,
     "queue edge": queue_edge,
     "arq tuned, INSERT": arq_tuned_inserts,
-    "heavylift": run_worker,
-    "heavylift, uvloop": run_worker,
+    "heavylift": heavylift,
+    "heavylift, uvloop": heavylift,
     "plain loop": plain_loop,
 }
 

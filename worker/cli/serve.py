@@ -9,7 +9,7 @@ from importlib.util import find_spec
 import typer
 
 from worker.cli.servers import migrate_ledger, use_servers
-from worker.core.settings import misspelt_settings
+from worker.core.settings import Settings, misspelt_settings
 from worker.main import load_declared, run_worker
 
 
@@ -22,11 +22,23 @@ def run(*, burst: bool) -> None:
     for line in misspelt_settings():
         typer.echo(f"warning: {line}", err=True)
     with use_servers() as settings, asyncio.Runner(loop_factory=_loop_factory()) as runner:
-        load_declared(settings)
-        # what is loaded now stays to the end: no collection need look at it again
-        gc.collect()
-        gc.freeze()
+        settle_in(settings)
         runner.run(run_worker(settings, burst=burst))
+
+
+def settle_in(settings: Settings) -> None:
+    """Load what a worker needs, and spare the garbage collector looking at it ever again: it stays to the end.
+
+    Args:
+        settings: which modules declare jobs and tables.
+
+    Raises:
+        SettingsError: one of them cannot be imported.
+        DeclarationError: what one declares cannot work.
+    """
+    load_declared(settings)
+    gc.collect()
+    gc.freeze()
 
 
 def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:

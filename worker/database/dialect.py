@@ -80,8 +80,11 @@ class Dialect(Protocol):
         """Whether a pooled connection is open for all that the driver has heard; asks nobody."""
         ...
 
-    def set_limits(self, connection: Connection, settings: Settings) -> None:
-        """Set the lock, statement and idle timeouts of a transaction that has sent nothing yet, for itself alone."""
+    def set_limits(self, connection: Connection, settings: Settings, *, durable: bool = True) -> None:
+        """Set the lock, statement and idle timeouts of a transaction that has sent nothing yet, for itself alone.
+
+        Where it is not `durable`, its COMMIT need not wait for the disk: a crash of the server may undo it, whole.
+        """
         ...
 
     def forget_limits(self, connection: ManagesConnection) -> None:

@@ -57,7 +57,9 @@ class Ledger:
 
     async def _claim(self, deliveries: Sequence[Delivery]) -> list[Claim]:
         claim = partial(self.database.dialect.claim, deliveries=deliveries, worker=self.worker)
-        return await carry_out(self.database, self._settings, claim)
+        # A claim that a crash of the server undoes has committed nothing since: whatever commits later takes it along
+        # to the disk. Its worker then finds a fence that is not its own, as after a newer claim.
+        return await carry_out(self.database, self._settings, claim, durable=False)
 
     async def settle(self, held: Claimed) -> Claimed | NotClaimable:
         """Find out what became of a doubtful transaction, and claim the run again where it goes on.

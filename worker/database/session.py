@@ -108,13 +108,16 @@ def _end_with(session: SyncSession, command: Command) -> bool:
     return True
 
 
-async def carry_out(database: Database, settings: Settings, work: Callable[[Connection], T]) -> T:
+async def carry_out(
+    database: Database, settings: Settings, work: Callable[[Connection], T], *, durable: bool = True
+) -> T:
     """Do some work in a transaction of its own, under the usual limits, and commit it.
 
     Args:
         database: where.
         settings: the limits.
         work: sends statements; what it returns is returned.
+        durable: whether a crash of the server, right after, must not undo it.
     """
 
     def done(session: SyncSession) -> T:
@@ -123,7 +126,7 @@ async def carry_out(database: Database, settings: Settings, work: Callable[[Conn
         return found
 
     # of one piece: each step that is awaited by itself costs as much as a short statement
-    async with open_session(database, settings) as session:
+    async with open_session(database, settings, durable=durable) as session:
         return await session.run_sync(done)
 
 
@@ -136,8 +139,8 @@ async def fetch(database: Database, settings: Settings, statement: Select[*Colum
             return (await connection.execute(statement)).all()
 
 
-def open_session(database: Database, settings: Settings) -> RunSession:
+def open_session(database: Database, settings: Settings, *, durable: bool = True) -> RunSession:
     """A new session for one run: nothing expires at commit, so rows stay readable between chunks."""
     session = RunSession(database.engine, expire_on_commit=False)
-    session.sync_session.set_limits = partial(database.dialect.set_limits, settings=settings)
+    session.sync_session.set_limits = partial(database.dialect.set_limits, settings=settings, durable=durable)
     return session

@@ -87,9 +87,9 @@ class Postgres:
         """What asyncpg knows: it hears of a connection's end while that is idle, too."""
         return not limits.driver_of(connection).is_closed()
 
-    def set_limits(self, connection: Connection, settings: Settings) -> None:
+    def set_limits(self, connection: Connection, settings: Settings, *, durable: bool = True) -> None:
         """See `limits.set_limits`."""
-        limits.set_limits(connection, settings, idle_ms=settings.idle_timeout_ms)
+        limits.set_limits(connection, settings, idle_ms=settings.idle_timeout_ms, durable=durable)
 
     def forget_limits(self, connection: ManagesConnection) -> None:
         """So that they are not the next transaction's."""

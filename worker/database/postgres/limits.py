@@ -82,17 +82,19 @@ def driver_of(connection: ManagesConnection) -> LimitedConnection:
     return driver
 
 
-def set_limits(connection: Connection, settings: Settings, *, idle_ms: int) -> None:
+def set_limits(connection: Connection, settings: Settings, *, idle_ms: int, durable: bool = True) -> None:
     """Set the limits of the transaction that comes: SET LOCAL ends with it, so pooled connections stay clean.
 
     Args:
         connection: in a transaction that has sent nothing yet.
         settings: how long a statement may take, and wait for a lock.
         idle_ms: how long the transaction may sit between two statements, in milliseconds.
+        durable: whether COMMIT waits for the log to be on disk.
     """
     # numbers, which the settings have checked: SET takes no parameters
     driver_of(connection.connection).limits = (
         f"SET LOCAL lock_timeout={settings.lock_timeout_ms:d};"
         f"SET LOCAL statement_timeout={settings.statement_timeout_ms:d};"
         f"SET LOCAL idle_in_transaction_session_timeout={idle_ms:d};"
+        + ("" if durable else "SET LOCAL synchronous_commit=off;")
     )
