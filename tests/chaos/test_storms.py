@@ -26,7 +26,7 @@ from worker.embedded import PostgresProcess, RedisProcess
 pytestmark = [pytest.mark.storm, pytest.mark.timeout(1800)]
 
 WORKERS = 3
-WAVES, BLOWS = sized(3, 6), sized(1, 2)
+WAVES, BLOWS = sized(3, 4), sized(1, 2)
 """Of runs; of each of them."""
 
 ON_WORKERS = (strikes.kill_a_worker, strikes.stop_a_worker, strikes.stall_a_worker)

@@ -17,7 +17,7 @@ from tests.support.snapshots import Snapshot
 
 pytestmark = [pytest.mark.storm, pytest.mark.timeout(1800)]
 
-ROWS, ROUNDS = sized(160, 600), sized(1, 5)
+ROWS, ROUNDS = sized(160, 300), sized(1, 3)
 ENOUGH = 20
 """Rounds after which a broken job must have been caught."""
 

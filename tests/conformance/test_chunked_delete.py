@@ -125,7 +125,7 @@ async def test_a_cancellation_at_each_statement(
     assert at > 20
 
 
-@pytest.mark.parametrize(("where", "each"), [({"id": {"gt": 0}}, 7), ({"kind": {"eq": "rare"}}, 4)])
+@pytest.mark.parametrize(("where", "each"), [({"id": {"gt": 0}}, 6), ({"kind": {"eq": "rare"}}, 3)])
 async def test_how_many_statements_a_chunk_takes(
     make_runner: MakeRunner, database: Database, where: dict[str, object], each: int
 ) -> None:

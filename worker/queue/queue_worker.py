@@ -87,6 +87,7 @@ class QueueWorker(Worker):
         self._serving = False
         self._restoring = False
         self._restore_after = 0.0
+        self._looked_for_losses = False
         self._said_health: bytes | None = None
 
     async def main(self) -> None:
@@ -129,8 +130,9 @@ class QueueWorker(Worker):
     async def _burst_is_over(self, reply: Reply) -> bool:
         if self.tasks or self._in_flight.has_endings:
             return False
-        if self._restore is not None and not reply.marked:
-            # Redis may have lost runs: what the ledger knows of them is on its way
+        if self._restore is not None and not reply.marked and not self._looked_for_losses:
+            # Redis may have lost runs: what the ledger knows of them is on its way. Another worker that is at it sees to
+            # them, too
             return False
         queued = reply.queued or 0
         if queued == 0 or 0 <= self.max_burst_jobs <= self._jobs_started():
@@ -240,6 +242,7 @@ class QueueWorker(Worker):
         try:
             await restore(lost)
             self._restore_after = 0.0
+            self._looked_for_losses = True
         finally:
             self._restoring = False
 
