@@ -131,8 +131,7 @@ class QueueWorker(Worker):
         if self.tasks or self._in_flight.has_endings:
             return False
         if self._restore is not None and not reply.marked and not self._looked_for_losses:
-            # Redis may have lost runs: what the ledger knows of them is on its way. Another worker that is at it sees to
-            # them, too
+            # Redis may have lost runs: what the ledger knows of them is on its way, from here or from another worker
             return False
         queued = reply.queued or 0
         if queued == 0 or 0 <= self.max_burst_jobs <= self._jobs_started():
