@@ -94,7 +94,7 @@ def worker_options(settings: Settings, stop: StopSignal) -> dict[str, Any]:
     declared = load_declared(settings)
 
     async def start(ctx: dict[str, Any]) -> None:
-        log = start_logging(settings.log)
+        log = start_logging(settings.log, settings.log_level)
         quieten()
         name = worker_name()
         database = open_database(settings, name)

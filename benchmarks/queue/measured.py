@@ -83,6 +83,7 @@ WAYS: dict[str, Callable[[Settings], Awaitable[None]]] = {
     "arq tuned, INSERT": arq_tuned_inserts,
     "heavylift": heavylift,
     "heavylift, uvloop": heavylift,
+    "heavylift, logging": heavylift,
     "plain loop": plain_loop,
 }
 

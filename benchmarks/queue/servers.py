@@ -93,6 +93,7 @@ async def measured(way: str, stores: Stores, *arguments: int) -> AsyncIterator[a
         "DATABASE_URL": settings.database_url.get_secret_value(),
         "REDIS_URL": settings.redis_url.get_secret_value(),
         "WORKER_JOBS": ",".join(settings.jobs),
+        "WORKER_LOG_LEVEL": "info" if way.endswith("logging") else "warning",
         "PYTHONPATH": str(ROOT),
     }
     command = (sys.executable, "-m", "benchmarks.queue.measured", way, *(str(number) for number in arguments))

@@ -120,6 +120,7 @@ BAD = {
     "WORKER_MAX_ROW_BYTES": "1",
     "WORKER_MAX_DECOMPRESSED_BYTES": "1",
     "WORKER_LOG": "loud",
+    "WORKER_LOG_LEVEL": "chatty",
 }
 
 

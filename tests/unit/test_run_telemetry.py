@@ -1,13 +1,14 @@
 """Log lines: each event has one, under its fixed name."""
 
 import asyncio
+import json
 
 import pytest
 import structlog
 from structlog.testing import capture_logs
 
 from worker.core.events import Event, IndicatorLeftOut, RunHeld, RunReleased
-from worker.run.telemetry import LogListener, apart
+from worker.run.telemetry import LogListener, apart, start_logging
 
 
 @pytest.mark.parametrize(
@@ -52,3 +53,15 @@ async def test_a_listener_that_raises_is_not_the_runs_business() -> None:
     await asyncio.sleep(0)
     assert [type(error) for error in said] == [ConnectionError, ConnectionError]
     assert heard == [RunReleased("r", "upsert", 1.0), RunReleased("r", "upsert", 2.0)]
+
+
+def test_lines_below_the_level_are_not_written(capsys: pytest.CaptureFixture[str]) -> None:
+    """At `warning` a run's ordinary lines are left out, and what is worth a warning is not."""
+    kept = structlog.get_config()
+    try:
+        log = start_logging("json", "warning")
+        LogListener(log)(RunReleased("r", "upsert", 1.0))
+        LogListener(log)(IndicatorLeftOut("wal_archive", "permission denied"))
+    finally:
+        structlog.configure(**kept)
+    assert [json.loads(line)["event"] for line in capsys.readouterr().err.splitlines()] == ["indicator_left_out"]

@@ -183,6 +183,11 @@ class Settings(BaseSettings):
     log: Literal["console", "json"] = Field(
         "console", description="console for people, json for machines", examples=["json"]
     )
+    log_level: Literal["debug", "info", "warning", "error"] = Field(
+        "info",
+        description="from which level on lines are written: debug has one a chunk, info two an attempt",
+        examples=["warning"],
+    )
 
     @field_validator("models", "jobs", "reflect", "uri_schemes", mode="before")
     @classmethod

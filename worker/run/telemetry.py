@@ -26,8 +26,15 @@ from worker.core.events import (
 from worker.core.outcomes import Cancelled, Failed, RetryAt, Snoozed
 
 
-def start_logging(form: Literal["console", "json"]) -> FilteringBoundLogger:
-    """Set logging up for this process, on standard error, and return the root logger."""
+def start_logging(
+    form: Literal["console", "json"], level: Literal["debug", "info", "warning", "error"] = "info"
+) -> FilteringBoundLogger:
+    """Set logging up for this process, on standard error, and return the root logger.
+
+    Args:
+        form: for people or for machines.
+        level: below which no line is written.
+    """
     shape: Processor = (
         structlog.processors.JSONRenderer()
         if form == "json"
@@ -42,7 +49,7 @@ def start_logging(form: Literal["console", "json"]) -> FilteringBoundLogger:
     _show_library_warnings(common, shape)
     structlog.configure(
         processors=[*common, shape],
-        wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),
+        wrapper_class=structlog.make_filtering_bound_logger(logging.getLevelNamesMapping()[level.upper()]),
         logger_factory=structlog.PrintLoggerFactory(sys.stderr),
         cache_logger_on_first_use=True,
     )
