@@ -47,7 +47,9 @@ async def pick_up(stores: Stores, way: str, samples: int) -> Pickup:
         before, since = watched.cpu_times(), time.monotonic()
         await asyncio.sleep(IDLE_S)
         used = watched.cpu_times()
-        idle = (used.user + used.system - before.user - before.system) / (time.monotonic() - since)
+        # two equal sums of ticks may differ by a float's last digit
+        spent_s = max(0.0, used.user - before.user) + max(0.0, used.system - before.system)
+        idle = spent_s / (time.monotonic() - since)
     return Pickup(sorted(after), sorted(from_call), idle)
 
 
