@@ -6,10 +6,13 @@ Owns the blows; each is over when its function returns, and whatever it hit answ
 import asyncio
 import os
 import random
+import shutil
 import signal
+import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
+from arq.constants import default_queue_name, in_progress_key_prefix
 from redis.asyncio import Redis
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import create_async_engine
@@ -125,6 +128,34 @@ async def pause_redis(scene: Scene) -> str:
         await redis.client_pause(round(seconds * 1000))
     await asyncio.sleep(seconds)
     return f"paused Redis for {seconds:.2f} s"
+
+
+async def flush_redis(scene: Scene) -> str:
+    """FLUSHALL: it answers all the time, and has forgotten everything."""
+    async with Redis.from_url(scene.redis.url) as redis:
+        held = await _held(redis)
+        await redis.flushall()
+    return f"flushed Redis, which held {held}"
+
+
+async def empty_redis(scene: Scene) -> str:
+    """In good order, and a start from an empty folder, after a moment in which nobody reaches it."""
+    async with Redis.from_url(scene.redis.url) as redis:
+        held = await _held(redis)
+    scene.redis.stop()
+    shutil.rmtree(scene.redis.folder.path / "data")
+    await asyncio.sleep(scene.rand.uniform(0, 1))
+    scene.redis.start()
+    return f"restarted Redis without its data, which held {held}"
+
+
+async def _held(redis: Redis) -> str:
+    """How much there is to lose."""
+    now_ms = time.time_ns() // 1_000_000
+    due = await redis.zcount(default_queue_name, "-inf", now_ms)
+    deferred = await redis.zcount(default_queue_name, f"({now_ms}", "+inf")
+    claimed = len(await redis.keys(f"{in_progress_key_prefix}*"))
+    return f"{claimed} claimed, {due - claimed} queued, {deferred} deferred"
 
 
 _END_SOME = text(

@@ -25,8 +25,11 @@ from worker.database.transfer_tables import BOOKS
 ROWS = 40
 """Of each run."""
 
+LATE = frozenset({"delete", "move", "tally"})
+"""The runs of a wave that are deferred."""
+
 DEFERRED = timedelta(seconds=1)
-"""How long some of the runs have to wait."""
+"""How long they have to wait."""
 
 KINDS = ["upsert", "update", "stock", "delete", "pack", "export", "move", "process", "stream"]
 """The first part of an item's key, by the run that it belongs to."""
@@ -105,7 +108,10 @@ class Workload:
 
     def wave(self, number: int) -> list[Request]:
         """The runs of one wave; the first one has those that a database has once."""
-        requests = [Request(f"{name}-{number}", job, params) for name, (job, params) in self._params(number).items()]
+        requests = [
+            Request(f"{name}-{number}", job, params, DEFERRED if name in LATE else None)
+            for name, (job, params) in self._params(number).items()
+        ]
         if number == 0:
             requests += [
                 Request("cleanup", "cleanup", {}),
