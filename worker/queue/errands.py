@@ -27,9 +27,9 @@ class Errands:
 
         Args:
             work: what to do.
-            name: for the log, if it raises.
+            name: the task's, and for the log, if it raises.
         """
-        task = asyncio.get_running_loop().create_task(work)
+        task = asyncio.get_running_loop().create_task(work, name=name)
         self._tasks.add(task)
         task.add_done_callback(partial(self._done, name))
 

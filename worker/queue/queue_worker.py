@@ -36,6 +36,9 @@ from worker.run.stop_signal import StopSignal
 BEAT_S: Final = 0.5
 """How often the health key and cron jobs are looked after, in seconds; arq queues a tick up to a second ahead."""
 
+FILLING: Final = "filling Redis from the ledger"
+"""The name of the task that does."""
+
 RESTORE_AGAIN_S: Final = 1.0
 """How long after a failure the next try to fill Redis is made, in seconds."""
 
@@ -234,7 +237,7 @@ class QueueWorker(Worker):
         if self._restore is None or self._restoring or self.loop.time() < self._restore_after:
             return
         self._restoring = True
-        self._errands.send(self._try_to_restore(self._restore, lost=lost), "filling Redis from the ledger")
+        self._errands.send(self._try_to_restore(self._restore, lost=lost), FILLING)
 
     async def _try_to_restore(self, restore: Callable[[bool], Coroutine[Any, Any, None]], *, lost: bool) -> None:
         self._restore_after = self.loop.time() + RESTORE_AGAIN_S
