@@ -100,8 +100,9 @@ def worker_options(settings: Settings, stop: StopSignal) -> dict[str, Any]:
         database = open_database(settings, name)
         try:
             await database.check()
-            await check_version(database)
-            tables = await complete_tables(database, declared.tables, settings)
+            async with database.expected_to_answer():
+                await check_version(database)
+                tables = await complete_tables(database, declared.tables, settings)
         except BaseException:
             await database.dispose()
             raise

@@ -15,6 +15,9 @@ from typing import Self
 
 from tests.support.forge import Forge, ForgedWorker
 
+STARTS = 10
+"""How often a worker is started at most, as whoever supervises it does, until it finds its database."""
+
 
 class Fleet:
     """Use it as an async context manager.
@@ -85,14 +88,19 @@ class Fleet:
         return worker.pid
 
     async def _start(self) -> None:
-        """Start one, and wait until it serves the queue: a start may fail where the database does."""
-        self._started += 1
-        log = self._folder / f"worker-{self._started}.log"
-        worker = await self._stack.enter_async_context(self._forge.worker(self._environment, log))
-        while b"worker_started" not in log.read_bytes():
-            assert _lives(worker.pid), f"a worker could not start; {worker.tail()}"
-            await asyncio.sleep(0.01)
-        self._workers.append(worker)
+        """Start one, and wait until it serves the queue; again where it says that it was started without a database."""
+        for _ in range(STARTS):
+            self._started += 1
+            log = self._folder / f"worker-{self._started}.log"
+            worker = await self._stack.enter_async_context(self._forge.worker(self._environment, log))
+            while b"worker_started" not in log.read_bytes() and _lives(worker.pid):
+                await asyncio.sleep(0.01)
+            if _lives(worker.pid):
+                self._workers.append(worker)
+                return
+            await worker.ended()
+            assert b"is DATABASE_URL right?" in log.read_bytes(), f"a worker could not start; {worker.tail()}"
+        raise AssertionError(f"no worker could be started in {STARTS} tries; {worker.tail()}")
 
 
 def _lives(pid: int) -> bool:

@@ -4,7 +4,8 @@ Owns the engine's making and the check that a server answers. Refuses to hold se
 """
 
 import asyncio
-from contextlib import suppress
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from typing import Final
 
@@ -13,9 +14,9 @@ from sqlalchemy import URL, make_url, text
 from sqlalchemy.exc import ArgumentError
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
-from worker.core.errors import SettingsError, UnreachableError
+from worker.core.errors import ErrorKind, SettingsError, UnreachableError
 from worker.core.settings import Settings
-from worker.database.classify import DATABASE_ERRORS, describe
+from worker.database.classify import DATABASE_ERRORS, classify, describe
 from worker.database.dialect import Dialect
 from worker.database.pool import watch_pool
 from worker.database.postgres.dialect import Postgres
@@ -78,6 +79,24 @@ class Database:
                 f"The database at {self.shown_url} did not answer: {found.type}: {found.message}. "
                 "Is it running, and is DATABASE_URL right? For example "
                 "DATABASE_URL=postgresql+asyncpg://user:password@localhost/app"
+            ) from error
+
+    @asynccontextmanager
+    async def expected_to_answer(self) -> AsyncIterator[None]:
+        """A block that cannot do without the server, and says so in words for whoever set it up.
+
+        Raises:
+            UnreachableError: the connection was refused or lost in it; the message says which setting to change.
+        """
+        try:
+            yield
+        except self.raises as error:
+            if classify(error, self.dialect.errors) is not ErrorKind.CONNECTION:
+                raise
+            found = describe(error)
+            raise UnreachableError(
+                f"The database at {self.shown_url} was lost: {found.type}: {found.message}. Is it running, and is "
+                "DATABASE_URL right? For example DATABASE_URL=postgresql+asyncpg://user:password@localhost/app"
             ) from error
 
 
