@@ -23,7 +23,7 @@ from tests.support.snapshots import Snapshot
 from tests.support.strikes import Scene, Strike
 from tests.support.workload import Workload
 from worker import REGISTRY, Client, load_settings, open_client
-from worker.database.tables import ATTEMPTS, PROGRESS
+from worker.database.tables import ATTEMPTS, PROGRESS, RUNS
 from worker.main import load_declared
 
 LONGEST_S = 240.0
@@ -145,9 +145,13 @@ class Storm:
 
 
 async def _under_way(client: Client) -> None:
+    """Wait until a run is under way, or none is left: a long blow may outlast all runs of a wave."""
     working = select(func.count()).where(PROGRESS.c.open)
+    left = select(func.count()).where(RUNS.c.finished_at.is_(None))
     async with client.database.engine.connect() as connection:
         while not (await connection.execute(working)).scalar_one():
+            if not (await connection.execute(left)).scalar_one():
+                return
             await connection.rollback()
             await asyncio.sleep(0.005)
 
