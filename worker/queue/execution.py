@@ -79,7 +79,8 @@ def conclude(
         return Verdict.COMPLETE, finish(delivered, result, policy, success=True, keep_lease_ms=keep_ms)
     if policy.retry_jobs and isinstance(error, Retry):
         return _retry(delivered, error, policy, took_s, keep_ms)
-    if isinstance(error, asyncio.CancelledError) and delivered.aborting:
+    # cancelled by this worker's end it was interrupted, whatever else was asked for: the next delivery is aborted
+    if isinstance(error, asyncio.CancelledError) and delivered.aborting and not delivered.stopping:
         logger.info("%6.2fs ⊘ %s aborted", took_s, delivered.ref)
         return Verdict.FAILED, finish(delivered, error, policy, success=False, keep_lease_ms=keep_ms)
     if policy.retry_jobs and isinstance(error, asyncio.CancelledError | RetryJob):

@@ -56,11 +56,6 @@ class Link:
         self._lock = asyncio.Lock()
 
     @property
-    def is_open(self) -> bool:
-        """Whether the next step needs no new connection."""
-        return self._steps is not None
-
-    @property
     def wakes(self) -> bool:
         """Whether Redis tells of changes; otherwise they are found by looking again."""
         return self._listening is not None and not self._listening.done()

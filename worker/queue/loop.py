@@ -168,13 +168,13 @@ class Loop:
             until_idle: whether to wait for what is under way.
         """
         loop = asyncio.get_running_loop()
-        end, away_since = loop.time() + most_s, None
-        while self._in_flight.has_endings or (until_idle and self._in_flight.is_busy):
+        end, away_since, told = loop.time() + most_s, None, True
+        while (told and self._in_flight.has_endings) or (until_idle and self._in_flight.is_busy):
             left = end - loop.time()
             if left <= 0:
                 return
             self._changed.clear()
-            if not self._in_flight.has_endings:
+            if not (told and self._in_flight.has_endings):
                 with suppress(TimeoutError):
                     async with asyncio.timeout(left):
                         await self._changed.wait()
@@ -185,8 +185,10 @@ class Loop:
             except (RedisError, OSError) as error:
                 away_since = away_since or loop.time()
                 if loop.time() - away_since > LAST_WORDS_S:
+                    # what is still under way writes its end into the ledger all the same
                     logger.warning("Redis is away: it was not told how jobs ended: %s", error)
-                    return
+                    told = False
+                    continue
                 await asyncio.sleep(RECONNECT_BASE_S)
 
     async def close(self) -> None:

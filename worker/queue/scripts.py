@@ -177,8 +177,3 @@ end
 return lost
 """
 """Renews leases; one that lapsed, or that Redis lost, is taken again where nobody else has taken it."""
-
-TICK: Final = b"""
--- KEYS: the tick's mark.  ARGV: how long it is remembered, in ms; answers whether this is the first to come
-return redis.call('SET', KEYS[1], '1', 'PX', ARGV[1], 'NX') and 1 or 0
-"""
