@@ -75,6 +75,23 @@ async def test_a_signal_reaches_it(forge: Forge, environment: dict[str, str], tm
     assert b"worker_stopped" in log.read_bytes()
 
 
+async def test_a_signal_at_any_moment_of_a_start(forge: Forge, environment: dict[str, str], tmp_path: Path) -> None:
+    """However soon after its start SIGTERM comes, and whatever library is at work just then, a worker ends."""
+
+    async def start_and_stop(number: int) -> int:
+        log = tmp_path / f"{number}"
+        async with forge.worker(environment, log) as worker:
+            while b"worker_started" not in log.read_bytes():
+                await asyncio.sleep(0.001)
+            await asyncio.sleep(number % 8 * 0.001)
+            worker.send_signal(signal.SIGTERM)
+            return await worker.ended(20)
+
+    for first in (0, 8, 16):
+        codes = await asyncio.gather(*(start_and_stop(number) for number in range(first, first + 8)))
+        assert codes == [0] * 8
+
+
 @pytest.mark.parametrize(
     ("moment", "steps", "added"), [(Moment.BEFORE, 3, 0), (Moment.AFTER, 3, 1), (Moment.DURING, 3, None)]
 )

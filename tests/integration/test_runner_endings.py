@@ -161,6 +161,24 @@ async def test_a_wish_to_cancel_is_obeyed_at_the_next_chunk(make_runner: MakeRun
     assert 0 < record.done < 40
 
 
+async def test_a_cancellation_that_was_swallowed_ends_it_at_the_next_chunk(
+    make_runner: MakeRunner, database: Database
+) -> None:
+    """A run whose job, or a library below it, lets a cancellation through to nobody is interrupted after its chunk."""
+    async with database.engine.begin() as connection:
+        await connection.execute(text("INSERT INTO tally SELECT n, 0 FROM generate_series(1, 400) AS n"))
+    runner = make_runner(changed=runner_settings(make_runner()))
+    running = asyncio.create_task(runner.run(Delivery("r", "add_one_deaf", {}, {}, "arq:queue", 1)))
+    while (record := await read_or_none(runner)) is None or not record.done:
+        await asyncio.sleep(0.01)
+    running.cancel()
+    await asyncio.wait({running})
+    assert running.cancelled()
+    record = await runner.ledger.read("r")
+    assert record.status is Status.QUEUED
+    assert 0 < record.done < 400
+
+
 def runner_settings(runner: Runner) -> Settings:
     """The runner's settings with chunks of five rows."""
     return runner.settings.model_copy(update={"chunk_start_rows": 5, "chunk_min_rows": 5, "chunk_max_rows": 5})

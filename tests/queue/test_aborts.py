@@ -1,6 +1,7 @@
 """Requests to abort a job: kept as long as its job waits."""
 
 import asyncio
+import signal
 from typing import Any
 
 import pytest
@@ -11,6 +12,7 @@ from arq.jobs import serialize_job
 
 from tests.support.queue_keys import ID, QUEUE, ended, now_ms, result_of
 from tests.support.queue_workers import NOTHING, make_worker, running
+from worker.queue.in_flight import Hooks
 
 # arq 0.28 closes its pool by a name that redis-py 5 deprecates
 pytestmark = pytest.mark.filterwarnings("ignore:Call to deprecated close:DeprecationWarning")
@@ -36,5 +38,34 @@ async def test_a_request_is_kept_while_its_job_waits(client: ArqRedis, redis_url
 
         await work.until(is_swept, "a request for no job is still there")
         leave.set()
+        await work.until(ended(client), "it has not ended")
+    assert isinstance((await result_of(client)).result, asyncio.CancelledError)
+
+
+async def test_an_abortion_met_by_the_workers_end_is_the_next_ones(client: ArqRedis, redis_url: str) -> None:
+    """A job that was asked to end by itself, and is interrupted first, waits for the next worker, which aborts it."""
+    begun, asked = asyncio.Event(), asyncio.Event()
+
+    async def hold(ctx: dict[str, Any]) -> None:
+        del ctx
+        begun.set()
+        await asyncio.Event().wait()
+
+    async def ask(run_id: str) -> None:
+        assert run_id == ID
+        asked.set()
+
+    jobs = [func(hold, name="hold")]
+    job = await client.enqueue_job("hold", _job_id=ID)
+    assert job is not None
+    first = make_worker(redis_url, jobs, allow_abort_jobs=True, hooks=Hooks(abort=ask))
+    async with running(first) as work:
+        await work.until(begun.is_set, "it does not begin")
+        await client.zadd(abort_jobs_ss, {ID: now_ms()})
+        await work.until(asked.is_set, "it was not asked to end")
+        first.handle_sig(signal.SIGTERM)
+        await asyncio.wait({work.main})
+    assert await client.zscore(QUEUE, ID) is not None
+    async with running(make_worker(redis_url, jobs, allow_abort_jobs=True)) as work:
         await work.until(ended(client), "it has not ended")
     assert isinstance((await result_of(client)).result, asyncio.CancelledError)

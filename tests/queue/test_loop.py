@@ -107,3 +107,62 @@ async def test_a_second_worker_takes_over_what_the_first_put_back(redis: ArqRedi
     assert await asyncio.wait_for(jobs.begun.get(), 10) == "job"
     jobs.go_on.set()
     await stop(second, waiting)
+
+
+async def test_a_cancellation_that_a_library_has_swallowed_is_heeded(redis_url: str, jobs: Jobs) -> None:
+    """A worker told to end while a library that it calls does not let the cancellation through ends all the same."""
+    starting, startled = asyncio.Event(), asyncio.Event()
+
+    async def swallow(ctx: dict[Any, Any]) -> None:
+        del ctx
+        starting.set()
+        try:
+            await asyncio.Event().wait()
+        except asyncio.CancelledError:
+            startled.set()
+
+    worker = jobs.worker(redis_url, on_startup=swallow)
+    working = asyncio.create_task(worker.main())
+    await starting.wait()
+    working.cancel()
+    await asyncio.wait({working}, timeout=10)
+    assert startled.is_set()
+    assert working.cancelled(), f"it goes on: {working}"
+    await worker.close()
+
+
+async def test_an_end_without_redis_waits_for_what_is_under_way(
+    redis: ArqRedis, redis_url: str, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A worker that ends while Redis is away gives up telling it, and still lets its jobs write down how they end."""
+    monkeypatch.setattr("worker.queue.loop.LAST_WORDS_S", 0.1)
+    begun: asyncio.Queue[str] = asyncio.Queue()
+    written = []
+
+    async def slow_to_end(ctx: dict[Any, Any], until_told: str) -> None:
+        begun.put_nowait(ctx["job_id"])
+        try:
+            await asyncio.Event().wait()
+        finally:
+            while until_told not in caplog.text:
+                await asyncio.sleep(0.01)
+            written.append(ctx["job_id"])
+
+    worker = QueueWorker(
+        functions=[func(slow_to_end, name="slow")],
+        redis_settings=RedisSettings.from_dsn(redis_url),
+        handle_signals=False,
+        end_s=10,
+    )
+    working = asyncio.create_task(worker.main())
+    for name, until_told in (("first", ""), ("last", "it was not told")):
+        await redis.enqueue_job("slow", until_told, _job_id=name)
+        await begun.get()
+    await redis.config_set("maxclients", 1)
+    try:
+        await redis.client_kill_filter(_type="normal", skipme=True)
+        await redis.client_kill_filter(_type="pubsub", skipme=True)
+        await stop(worker, working)
+    finally:
+        await redis.config_set("maxclients", 10_000)
+    assert written == ["first", "last"]

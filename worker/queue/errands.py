@@ -8,7 +8,10 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Coroutine
 from functools import partial
-from typing import Any
+from typing import Any, Final
+
+AGAIN_S: Final = 1.0
+"""After how long an errand that was cancelled is cancelled again, in seconds; see `worker.run.cancellation`."""
 
 logger = logging.getLogger("arq.worker")
 
@@ -39,10 +42,11 @@ class Errands:
             await asyncio.wait(self._tasks)
 
     async def stop(self) -> None:
-        """Cancel what has not ended, and wait for that."""
-        for task in self._tasks:
-            task.cancel()
-        await self.done()
+        """Cancel what has not ended, and wait for that. What did not hear of it is told again."""
+        while self._tasks:
+            for task in self._tasks:
+                task.cancel()
+            await asyncio.wait(self._tasks, timeout=AGAIN_S)
 
     def _done(self, name: str, task: "asyncio.Task[None]") -> None:
         self._tasks.discard(task)

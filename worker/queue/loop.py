@@ -18,6 +18,7 @@ from worker.core.retry import backoff_s
 from worker.queue.in_flight import InFlight
 from worker.queue.link import Link
 from worker.queue.step import MOST_ENDINGS, Asked, Ending, Reply
+from worker.run.cancellation import heed_cancellation
 
 RECONNECT_BASE_S: Final = 0.1
 RECONNECT_CAP_S: Final = 2.0
@@ -104,6 +105,7 @@ class Loop:
         """
         failures, quiet = 0, 0
         while True:
+            heed_cancellation()
             self._changed.clear()
             endings = self._in_flight.endings(MOST_ENDINGS)
             try:

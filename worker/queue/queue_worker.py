@@ -31,6 +31,7 @@ from worker.queue.link import Link
 from worker.queue.loop import Claiming, Loop
 from worker.queue.redis_sync import synchronous
 from worker.queue.step import MOST_ENDINGS, Reply
+from worker.run.cancellation import heed_cancellation
 from worker.run.stop_signal import StopSignal
 
 BEAT_S: Final = 0.5
@@ -225,6 +226,7 @@ class QueueWorker(Worker):
 
     async def _beat(self) -> None:
         while True:
+            heed_cancellation()
             await asyncio.sleep(BEAT_S)
             await self._beat_once()
             self._restore_soon(lost=False)

@@ -21,6 +21,7 @@ from worker.database.ledger import Ledger
 from worker.declare.registry import Registry
 from worker.declare.tables import Tables
 from worker.run.attempt import Attempt, stored_outcome
+from worker.run.cancellation import is_cancelled
 from worker.run.governor import Governor
 from worker.run.persist import Persister
 from worker.run.stop_signal import StopSignal
@@ -111,7 +112,7 @@ class Runner:
             outcome = await asyncio.shield(asyncio.ensure_future(persister.persist(attempt.claimed, outcome)))
         took_ms = self.clock.monotonic_ms() - began
         self.emit(AttemptEnded(fence.run_id, claimed.job, attempt.claimed.fence.number, outcome, took_ms))
-        if isinstance(outcome, Interrupted) and _is_cancelled():
+        if isinstance(outcome, Interrupted) and is_cancelled():
             raise asyncio.CancelledError
         return outcome
 
@@ -197,8 +198,3 @@ def _wrong_server(failure: Failure) -> bool:
     # a lost connection is replaced by itself; one that answers, but not as a primary does, must be given up
     lost = getattr(failure.error, "connection_invalidated", False)
     return failure.kind is ErrorKind.CONNECTION and not lost
-
-
-def _is_cancelled() -> bool:
-    task = asyncio.current_task()
-    return task is not None and task.cancelling() > 0

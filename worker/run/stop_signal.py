@@ -3,6 +3,7 @@
 import asyncio
 
 from worker.core.errors import Stop
+from worker.run.cancellation import heed_cancellation
 
 
 class StopSignal:
@@ -37,7 +38,9 @@ class StopSignal:
 
         Raises:
             Stop: the run is to stop at its cursor.
+            asyncio.CancelledError: its task was told to end, and has not heard of it.
         """
+        heed_cancellation()
         if wanted == "cancel":
             raise Stop("cancel")
         if wanted == "pause":
