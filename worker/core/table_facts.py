@@ -33,6 +33,8 @@ class ColumnFacts:
         driver_type: the built-in type whose Python values the driver takes for it; `text` where it takes the
             written form, as for enums, documents, arrays and extensions' types.
         collation: its collation, qualified and quoted for use after COLLATE; None where it has the default one or none.
+        exact_type: the type of SQLAlchemy's under which its values come and go exactly as they are, whatever a model
+            says of the column; opaque here, and None where nobody has said.
     """
 
     name: str
@@ -50,6 +52,7 @@ class ColumnFacts:
     driver_type: str = "text"
     collation: str | None = None
     identity: bool = False
+    exact_type: object = field(default=None, compare=False)
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,11 +9,12 @@ from datetime import datetime
 from functools import partial
 from typing import Final
 
-from sqlalchemy import Connection, and_, func, literal, select, tuple_, update
+from sqlalchemy import Connection, and_, literal, select, tuple_, update
 
 from worker.core.outcomes import ErrorRecord, Status
 from worker.core.settings import Settings
 from worker.database.claims import UNREADABLE, NotClaimable, PutAside
+from worker.database.column_types import utc_now
 from worker.database.engine import Database
 from worker.database.reuse import keep_finished_run
 from worker.database.session import carry_out, fetch
@@ -117,7 +118,7 @@ async def fail_lost(database: Database, settings: Settings, run_ids: Collection[
         .where(RUNS.c.id.in_(run_ids), RUNS.c.job == UNREADABLE, RUNS.c.started_at.is_(None))
         .where(RUNS.c.status == Status.WAITING.value)
         .values(status=Status.FAILED.value, error=error.as_json(), waiting_for=None, due_at=None)
-        .values(finished_at=func.now())
+        .values(finished_at=utc_now())
         .returning(RUNS.c.id)
     )
 

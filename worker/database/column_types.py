@@ -1,11 +1,14 @@
-"""The ledger's column types: JSON that says NULL for None, identifiers compared byte by byte, and money.
+"""The ledger's column types: JSON that says NULL for None, identifiers compared byte by byte, moments, and money.
 
 Owns the types' meaning; each dialect's module may compile them its own way.
 """
 
+from datetime import UTC, datetime
 from decimal import Decimal
 
-from sqlalchemy import JSON, Numeric, String
+from sqlalchemy import JSON, BigInteger, DateTime, Dialect, Numeric, String
+from sqlalchemy.sql.functions import FunctionElement
+from sqlalchemy.types import TypeDecorator
 
 
 class Identifier(String):
@@ -29,3 +32,35 @@ class Money(Numeric[Decimal]):
 def json_column() -> JSON:
     """JSON as text: the ledger never queries inside it, so storing it unparsed is the cheapest."""
     return JSON(none_as_null=True)
+
+
+class Serial(BigInteger):
+    """The number of a row that the database counts up."""
+
+    inherit_cache = True
+
+
+class Instant(TypeDecorator[datetime]):
+    """A moment, aware and in UTC, to the microsecond where the database can; it comes back aware from any."""
+
+    impl = DateTime(timezone=True)
+    cache_ok = True
+
+    def process_bind_param(self, value: datetime | None, dialect: Dialect) -> datetime | None:
+        """In UTC: a database without time zones drops what it is told of them."""
+        del dialect
+        return None if value is None else value.astimezone(UTC)
+
+    def process_result_value(self, value: datetime | None, dialect: Dialect) -> datetime | None:
+        """In UTC, whatever zone the session of the database is in."""
+        del dialect
+        if value is None:
+            return None
+        return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
+
+
+class utc_now(FunctionElement[datetime]):  # noqa: N801 - a function of SQL, as SQLAlchemy spells them
+    """The database's own clock, as an `Instant`."""
+
+    type = Instant()
+    inherit_cache = True

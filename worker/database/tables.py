@@ -8,7 +8,6 @@ from sqlalchemy import (
     BigInteger,
     Boolean,
     Column,
-    DateTime,
     ForeignKey,
     Index,
     Integer,
@@ -19,7 +18,7 @@ from sqlalchemy import (
     func,
 )
 
-from worker.database.column_types import Identifier, json_column
+from worker.database.column_types import Identifier, Instant, Serial, json_column, utc_now
 
 METADATA = MetaData(
     naming_convention={
@@ -46,12 +45,12 @@ RUNS = Table(
     Column("options", json_column(), nullable=False),
     Column("status", String(16), nullable=False),
     Column("waiting_for", Text),
-    Column("due_at", DateTime(timezone=True)),
+    Column("due_at", Instant()),
     # arq's enqueue time in ms: with the id it tells a redelivery from a new use of the id
     Column("enqueued_ms", BigInteger, nullable=False),
-    Column("enqueued_at", DateTime(timezone=True), nullable=False),
-    Column("started_at", DateTime(timezone=True)),
-    Column("finished_at", DateTime(timezone=True)),
+    Column("enqueued_at", Instant(), nullable=False),
+    Column("started_at", Instant()),
+    Column("finished_at", Instant()),
     Column("attempts", Integer, nullable=False, server_default="0"),
     Column("interruptions", Integer, nullable=False, server_default="0"),
     Column("crashes", Integer, nullable=False, server_default="0"),
@@ -86,7 +85,7 @@ PROGRESS = Table(
     Column("counters", json_column()),
     Column("chunk_rows", Integer, nullable=False, server_default="0"),
     Column("wanted", String(8)),
-    Column("updated_at", DateTime(timezone=True)),
+    Column("updated_at", Instant()),
 )
 """One narrow row a run: the fence, and what each chunk's transaction moves on."""
 
@@ -96,8 +95,8 @@ ATTEMPTS = Table(
     _run_reference(primary_key=True),
     Column("fence", BigInteger, primary_key=True, autoincrement=False),
     Column("worker", String(255), nullable=False),
-    Column("started_at", DateTime(timezone=True), nullable=False),
-    Column("ended_at", DateTime(timezone=True), nullable=False),
+    Column("started_at", Instant(), nullable=False),
+    Column("ended_at", Instant(), nullable=False),
     Column("outcome", String(16), nullable=False),
     Column("first_chunk", BigInteger, nullable=False),
     Column("error", json_column()),
@@ -107,7 +106,7 @@ ATTEMPTS = Table(
 QUARANTINE = Table(
     "heavylift_quarantine",
     METADATA,
-    Column("id", BigInteger, primary_key=True, autoincrement=True),
+    Column("id", Serial(), primary_key=True, autoincrement=True),
     _run_reference(),
     Column("chunk", BigInteger, nullable=False),
     Column("position", BigInteger, nullable=False),
@@ -115,8 +114,8 @@ QUARANTINE = Table(
     Column("sqlstate", String(5)),
     Column("constraint_name", String(255)),
     Column("payload", json_column(), nullable=False),
-    Column("created_at", DateTime(timezone=True), nullable=False, server_default=func.now()),
-    Column("replayed_at", DateTime(timezone=True)),
+    Column("created_at", Instant(), nullable=False, server_default=utc_now()),
+    Column("replayed_at", Instant()),
     Index(None, "run_id", "id"),
 )
 """One row a refused row: where it stood in its source, why it was refused, and what it held."""
@@ -124,7 +123,7 @@ QUARANTINE = Table(
 MOVES = Table(
     "heavylift_moves",
     METADATA,
-    Column("id", BigInteger, primary_key=True, autoincrement=True),
+    Column("id", Serial(), primary_key=True, autoincrement=True),
     # no reference: runs are pruned, an audit trail is not
     Column("run_id", Identifier(), nullable=False),
     Column("table_name", String(255), nullable=False),
@@ -134,7 +133,7 @@ MOVES = Table(
     Column("new_value", json_column()),
     Column("reason", Text, nullable=False),
     Column("actor", String(255), nullable=False),
-    Column("moved_at", DateTime(timezone=True), nullable=False, server_default=func.now()),
+    Column("moved_at", Instant(), nullable=False, server_default=utc_now()),
     Index(None, "run_id", "id"),
 )
 """One row a moved row: which column of which row held what, what it holds now, who asked for it and why."""

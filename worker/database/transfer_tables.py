@@ -8,17 +8,15 @@ from sqlalchemy import (
     BigInteger,
     CheckConstraint,
     Column,
-    DateTime,
     ForeignKey,
     Index,
     String,
     Table,
     Text,
     UniqueConstraint,
-    func,
 )
 
-from worker.database.column_types import Identifier, Money
+from worker.database.column_types import Identifier, Instant, Money, utc_now
 from worker.database.tables import METADATA
 
 
@@ -40,7 +38,7 @@ TRANSFERS = Table(
     Column("reason", Text, nullable=False),
     Column("actor", Identifier(), nullable=False),
     Column("run_id", Identifier(), nullable=False),
-    Column("created_at", DateTime(timezone=True), nullable=False, server_default=func.now()),
+    Column("created_at", Instant(), nullable=False, server_default=utc_now()),
     # a difference with itself is 0 for numbers only: not for NaN, which is greater than 0, and not for infinity
     CheckConstraint("amount > 0 AND amount - amount = 0", name="heavylift_transfers_amount_check"),
     Index(None, "run_id"),
@@ -59,7 +57,7 @@ ENTRIES = Table(
     Column("amount", Money(), nullable=False),
     Column("balance_before", Money(), nullable=False),
     Column("balance_after", Money(), nullable=False),
-    Column("created_at", DateTime(timezone=True), nullable=False, server_default=func.now()),
+    Column("created_at", Instant(), nullable=False, server_default=utc_now()),
     # one debit and one credit a transfer; openings, which have none, do not meet here
     UniqueConstraint("idempotency_key", "kind", name="heavylift_entries_idempotency_key_kind_key"),
     CheckConstraint("balance_after = balance_before + amount", name="heavylift_entries_after_check"),
@@ -81,7 +79,7 @@ REFUSALS = Table(
     _transfer_reference(primary_key=True),
     Column("code", String(32), nullable=False),
     Column("message", Text, nullable=False),
-    Column("created_at", DateTime(timezone=True), nullable=False, server_default=func.now()),
+    Column("created_at", Instant(), nullable=False, server_default=utc_now()),
 )
 """One row a transfer that was refused: why. That is its final result."""
 

@@ -25,10 +25,9 @@ from sqlalchemy import (
 )
 from sqlalchemy.orm import InstrumentedAttribute
 from sqlalchemy.sql.elements import Tuple
-from sqlalchemy.types import TypeEngine
+from sqlalchemy.types import NULLTYPE, TypeEngine
 
-from worker.core.table_facts import TableFacts
-from worker.declare.exact_types import exact_type
+from worker.core.table_facts import ColumnFacts, TableFacts
 
 KeyValues = tuple[object, ...]
 KeyColumn = Column[Any] | InstrumentedAttribute[Any]
@@ -126,3 +125,13 @@ def _type_of(part: KeyColumn, facts: Mapping[str, TableFacts]) -> TypeEngine[Any
     if found is None or known is None or found.name not in known.columns:
         return part.type
     return exact_type(known.column(found.name))
+
+
+def exact_type(facts: ColumnFacts) -> TypeEngine[Any]:
+    """The type under which a column's values come and go as they are; with none said, as the driver has them.
+
+    A model may be narrower than its table (an INTEGER over a bigint), rounder (NUMERIC(12, 2) over numeric(12, 4)), or
+    of another order (VARCHAR over an enumeration). Values that mark a place in a table must neither be rounded nor be
+    compared in another order than the table's.
+    """
+    return facts.exact_type if isinstance(facts.exact_type, TypeEngine) else NULLTYPE

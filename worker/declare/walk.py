@@ -10,7 +10,7 @@ few rows match, and what the job changes cannot move the walk. The walk's end is
 added behind it while it goes on are not chased.
 
 Key values travel as the database has them, past the model's types: a model may say `integer` of a `bigint`, or know
-nothing of a collation, and a value that came back changed would skip rows. See `worker.declare.exact_types`.
+nothing of a collation, and a value that came back changed would skip rows. See `worker.declare.row_order.exact_type`.
 """
 
 from collections.abc import Sequence
@@ -23,8 +23,7 @@ from sqlalchemy.types import NULLTYPE, TypeEngine
 from worker.core.cursor import Cursor, CursorError, read_key, write_key
 from worker.core.errors import RequestError
 from worker.core.table_facts import TableFacts
-from worker.declare.exact_types import exact_type
-from worker.declare.row_order import KeyValues, RowOrder
+from worker.declare.row_order import KeyValues, RowOrder, exact_type
 
 __all__ = ["KeyValues", "Span", "Walk", "WalkCursor", "primary_walk", "walk_by"]
 

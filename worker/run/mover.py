@@ -17,8 +17,7 @@ from worker.core.table_facts import TableFacts
 from worker.database.engine import Database
 from worker.database.moves import Move, write_moves
 from worker.database.session import RunSession, fetch
-from worker.declare.exact_types import as_stored, exact_type
-from worker.declare.row_order import PLACE, KeyValues
+from worker.declare.row_order import PLACE, KeyValues, exact_type
 from worker.declare.walk import Walk
 
 MOST_VALUES: Final = 5_000
@@ -101,7 +100,8 @@ class Mover:
 
     def _seen(self) -> "Select[*tuple[Any, ...]]":
         facts = self.facts.column(self.column.name)
-        differs = self.database.dialect.differs(self.column, as_stored(self.new, facts), facts)
+        dialect = self.database.dialect
+        differs = dialect.differs(self.column, dialect.as_stored(self.new, facts), facts)
         old = type_coerce(self.column, exact_type(facts))
         return select(*self.walk.row_order.read(), old.label("old"), differs.label("differs"))
 
@@ -142,7 +142,8 @@ async def open_mover(
     named, known = _column(walk.table, column), facts.column(column)
     (sent,) = database.dialect.encoder(named, known, database.engine.dialect)([value])
     new = literal(sent, exact_type(known))
-    ((stored,),) = await fetch(database, settings, select(type_coerce(as_stored(new, known), exact_type(known))))
+    as_stored = type_coerce(database.dialect.as_stored(new, known), exact_type(known))
+    ((stored,),) = await fetch(database, settings, select(as_stored))
     shared = Move(move.run_id, move.actor, move.table, move.key, move.column, audited(stored), move.reason)
     return Mover(walk, facts, named, new, shared, session, database)
 

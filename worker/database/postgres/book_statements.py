@@ -31,7 +31,7 @@ from worker.core.transfer_terms import BookTerms
 from worker.core.transfers import Entry, Refusal, Transfer
 from worker.database.book_statements import Head, Header, Origin, StoredTransfer, account_columns
 from worker.database.column_types import Money
-from worker.declare.exact_types import CatalogueType
+from worker.database.postgres.exact_types import CatalogueType
 
 _ADD_HEADERS: Final = text(
     # sorted, so that two runs with the same keys meet at the first of them, and one waits for the other

@@ -12,6 +12,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from worker.core.errors import RequestError
 from worker.core.table_facts import ColumnFacts, TableFacts, UniqueKey
+from worker.database.postgres.exact_types import exact_type
 
 NATIVE_TYPES: Final = frozenset(
     {
@@ -178,6 +179,7 @@ def _driver_type(builtin: str | None) -> str:
 
 
 def _column_facts(row: RowMapping) -> ColumnFacts:
+    driver_type = _driver_type(row["builtin"])
     array = row["category"] == "A"
     minimum, maximum = INTEGER_RANGES.get(row["builtin"], (None, None))
     bounded = row["builtin"] in {"varchar", "bpchar"} and row["typmod"] > 0
@@ -195,7 +197,8 @@ def _column_facts(row: RowMapping) -> ColumnFacts:
         maximum=maximum,
         comparable=row["comparable"],
         array=array,
-        driver_type=_driver_type(row["builtin"]),
+        driver_type=driver_type,
         collation=row["collation"],
         identity=row["identity"],
+        exact_type=exact_type(row["type_name"], driver_type),
     )

@@ -39,6 +39,7 @@ from worker.database.postgres import (
     surroundings,
 )
 from worker.database.postgres.errors import POSTGRES_ERRORS
+from worker.database.postgres.exact_types import as_stored
 from worker.database.postgres.merge import PostgresMerge
 from worker.database.postgres.row_update import PostgresRowUpdate, PostgresWhereUpdate
 from worker.database.postgres.sent_rows import differs
@@ -168,6 +169,10 @@ class Postgres:
     ) -> ColumnElement[bool]:
         """See `sent_rows.differs`."""
         return differs(current, incoming, facts)
+
+    def as_stored(self, value: ColumnElement[object], facts: ColumnFacts) -> ColumnElement[object]:
+        """See `exact_types.as_stored`."""
+        return as_stored(value, facts)
 
     def encoder(self, column: Column[object], facts: ColumnFacts, dialect: SqlDialect) -> Encoder:
         """See `sent_values.column_encoder`."""

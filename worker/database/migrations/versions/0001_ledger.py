@@ -3,7 +3,7 @@
 import sqlalchemy as sa
 from alembic import op
 
-from worker.database.column_types import Identifier, json_column
+from worker.database.column_types import Identifier, Instant, Serial, json_column, utc_now
 
 revision = "0001"
 down_revision = None
@@ -35,11 +35,11 @@ def _create_runs() -> None:
         sa.Column("options", json_column(), nullable=False),
         sa.Column("status", sa.String(16), nullable=False),
         sa.Column("waiting_for", sa.Text),
-        sa.Column("due_at", sa.DateTime(timezone=True)),
+        sa.Column("due_at", Instant()),
         sa.Column("enqueued_ms", sa.BigInteger, nullable=False),
-        sa.Column("enqueued_at", sa.DateTime(timezone=True), nullable=False),
-        sa.Column("started_at", sa.DateTime(timezone=True)),
-        sa.Column("finished_at", sa.DateTime(timezone=True)),
+        sa.Column("enqueued_at", Instant(), nullable=False),
+        sa.Column("started_at", Instant()),
+        sa.Column("finished_at", Instant()),
         sa.Column("attempts", sa.Integer, nullable=False, server_default="0"),
         sa.Column("interruptions", sa.Integer, nullable=False, server_default="0"),
         sa.Column("crashes", sa.Integer, nullable=False, server_default="0"),
@@ -69,7 +69,7 @@ def _create_progress() -> None:
         sa.Column("counters", json_column()),
         sa.Column("chunk_rows", sa.Integer, nullable=False, server_default="0"),
         sa.Column("wanted", sa.String(8)),
-        sa.Column("updated_at", sa.DateTime(timezone=True)),
+        sa.Column("updated_at", Instant()),
         sa.PrimaryKeyConstraint("run_id", name="heavylift_progress_pkey"),
         _run_key("heavylift_progress"),
         # every chunk writes a version of this row: room on its page keeps them there, off the index
@@ -83,8 +83,8 @@ def _create_attempts() -> None:
         sa.Column("run_id", Identifier(), nullable=False),
         sa.Column("fence", sa.BigInteger, nullable=False),
         sa.Column("worker", sa.String(255), nullable=False),
-        sa.Column("started_at", sa.DateTime(timezone=True), nullable=False),
-        sa.Column("ended_at", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("started_at", Instant(), nullable=False),
+        sa.Column("ended_at", Instant(), nullable=False),
         sa.Column("outcome", sa.String(16), nullable=False),
         sa.Column("first_chunk", sa.BigInteger, nullable=False),
         sa.Column("error", json_column()),
@@ -96,7 +96,7 @@ def _create_attempts() -> None:
 def _create_quarantine() -> None:
     op.create_table(
         "heavylift_quarantine",
-        sa.Column("id", sa.BigInteger, autoincrement=True, nullable=False),
+        sa.Column("id", Serial(), autoincrement=True, nullable=False),
         sa.Column("run_id", Identifier(), nullable=False),
         sa.Column("chunk", sa.BigInteger, nullable=False),
         sa.Column("position", sa.BigInteger, nullable=False),
@@ -104,8 +104,8 @@ def _create_quarantine() -> None:
         sa.Column("sqlstate", sa.String(5)),
         sa.Column("constraint_name", sa.String(255)),
         sa.Column("payload", json_column(), nullable=False),
-        sa.Column("created_at", sa.DateTime(timezone=True), nullable=False, server_default=sa.func.now()),
-        sa.Column("replayed_at", sa.DateTime(timezone=True)),
+        sa.Column("created_at", Instant(), nullable=False, server_default=utc_now()),
+        sa.Column("replayed_at", Instant()),
         sa.PrimaryKeyConstraint("id", name="heavylift_quarantine_pkey"),
         _run_key("heavylift_quarantine"),
     )

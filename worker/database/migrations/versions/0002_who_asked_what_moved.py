@@ -3,7 +3,7 @@
 import sqlalchemy as sa
 from alembic import op
 
-from worker.database.column_types import Identifier, json_column
+from worker.database.column_types import Identifier, Instant, Serial, json_column, utc_now
 
 revision = "0002"
 down_revision = "0001"
@@ -17,7 +17,7 @@ def upgrade() -> None:
     op.add_column("heavylift_runs", sa.Column("notes", json_column()))
     op.create_table(
         "heavylift_moves",
-        sa.Column("id", sa.BigInteger, autoincrement=True, nullable=False),
+        sa.Column("id", Serial(), autoincrement=True, nullable=False),
         sa.Column("run_id", Identifier(), nullable=False),
         sa.Column("table_name", sa.String(255), nullable=False),
         sa.Column("row_key", json_column(), nullable=False),
@@ -26,7 +26,7 @@ def upgrade() -> None:
         sa.Column("new_value", json_column()),
         sa.Column("reason", sa.Text, nullable=False),
         sa.Column("actor", sa.String(255), nullable=False),
-        sa.Column("moved_at", sa.DateTime(timezone=True), nullable=False, server_default=sa.func.now()),
+        sa.Column("moved_at", Instant(), nullable=False, server_default=utc_now()),
         sa.PrimaryKeyConstraint("id", name="heavylift_moves_pkey"),
     )
     op.create_index("heavylift_moves_run_id_id_idx", "heavylift_moves", ["run_id", "id"])

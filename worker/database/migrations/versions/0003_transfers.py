@@ -4,7 +4,7 @@ import sqlalchemy as sa
 from alembic import op
 
 from worker.database.books_guard import GuardBooks, UnguardBooks
-from worker.database.column_types import Identifier, Money
+from worker.database.column_types import Identifier, Instant, Money, utc_now
 
 revision = "0003"
 down_revision = "0002"
@@ -89,7 +89,7 @@ def _create_refusals() -> None:
 
 
 def _created_at() -> sa.Column[object]:
-    return sa.Column("created_at", sa.DateTime(timezone=True), nullable=False, server_default=sa.func.now())
+    return sa.Column("created_at", Instant(), nullable=False, server_default=utc_now())
 
 
 def _transfer_key(table: str) -> sa.ForeignKeyConstraint:

@@ -97,17 +97,18 @@ _NATIVE: Final[Mapping[str, TypeEngine[Any]]] = {
 _PLAIN_TEXT: Final = frozenset({"character varying", "text"})
 
 
-def exact_type(facts: ColumnFacts) -> TypeEngine[Any]:
+def exact_type(type_name: str, driver_type: str) -> TypeEngine[Any]:
     """The type under which a column's values come and go as they are.
 
     Text has no collation of its own here, so that a comparison with the column has the column's.
 
     Args:
-        facts: the column as the database declares it.
+        type_name: as in `ColumnFacts`.
+        driver_type: likewise.
     """
-    if facts.type_name in _PLAIN_TEXT:
+    if type_name in _PLAIN_TEXT:
         return String()
-    return _NATIVE.get(facts.driver_type) or Written(facts.type_name)
+    return _NATIVE.get(driver_type) or Written(type_name)
 
 
 def as_stored(value: ColumnElement[object], facts: ColumnFacts) -> ColumnElement[object]:

@@ -1,0 +1,62 @@
+"""Which database a URL means: its driver, and the package that keeps the promises on it.
+
+Owns the list, and that a driver is loaded only where its database is used: drivers are extras. The only place outside
+of those packages that knows them.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib import import_module
+from typing import Final
+
+from sqlalchemy import URL
+
+from worker.core.errors import SettingsError
+from worker.database.dialect import Dialect
+
+EXAMPLE: Final = "For example DATABASE_URL=postgresql+asyncpg://user:password@localhost/app"
+
+
+@dataclass(frozen=True, slots=True)
+class _Known:
+    """A database that is supported.
+
+    Attributes:
+        driver: SQLAlchemy's name of database and driver.
+        module: the package's module with its class.
+        name: that class.
+        extra: the extra that installs the driver; empty where every installation has it.
+    """
+
+    driver: str
+    module: str
+    name: str
+    extra: str = ""
+
+
+_POSTGRES: Final = _Known("postgresql+asyncpg", "worker.database.postgres.dialect", "Postgres")
+_KNOWN: Final[Mapping[str, _Known]] = {"postgresql": _POSTGRES, "postgres": _POSTGRES}
+
+
+def find_dialect(url: URL) -> tuple[URL, Dialect]:
+    """The dialect for a URL, and the URL with the driver that the dialect means.
+
+    Raises:
+        SettingsError: it names a database that is not supported, or one whose driver is not installed.
+    """
+    known = _KNOWN.get(url.get_backend_name())
+    if known is None:
+        raise SettingsError(
+            f"DATABASE_URL names {url.get_backend_name()!r}, which is not supported yet; supported: "
+            f"{', '.join(sorted(_KNOWN))}. {EXAMPLE}"
+        )
+    try:
+        dialect: Dialect = getattr(import_module(known.module), known.name)()
+    except ModuleNotFoundError as error:
+        if not known.extra:
+            raise
+        raise SettingsError(
+            f"DATABASE_URL names {url.get_backend_name()!r}, whose driver is not installed ({error}). "
+            f"Install it: pip install 'heavylift[{known.extra}]'"
+        ) from error
+    return url.set(drivername=known.driver), dialect
