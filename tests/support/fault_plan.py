@@ -128,5 +128,10 @@ class FaultsByChance:
         self._tell("cut")
         return passing
 
+    @property
+    def lost(self) -> int:
+        """How many of them cost the client a connection."""
+        return sum(count for kind, count in self.told.items() if kind not in {"latency", Fault.SLOW.name.lower()})
+
     def _tell(self, kind: str) -> None:
         self.told[kind] = self.told.get(kind, 0) + 1
