@@ -97,7 +97,8 @@ async def test_connections_killed_in_mid_run(make_runner: MakeRunner, values: Va
             killed += (await connection.execute(kill)).scalar_one()
     assert await running == Succeeded(TALLIES)
     assert killed > 0
-    record = await runner.ledger.read("contested")
+    # the victim's own connections may have been killed a moment ago, which nobody has noticed
+    record = await make_runner("witness").ledger.read("contested")
     assert (record.attempts, await values()) == (1, [1] * TALLIES)
 
 

@@ -587,3 +587,9 @@ async def test_serialization_failure_at_commit(session: AsyncSession, engine: As
             await session.commit()
     assert caught.facts == (exc.DBAPIError, "40001", False, ErrorKind.CONTENTION)
     assert classify(caught.error, POSTGRES_ERRORS) is not ErrorKind.CONNECTION
+
+
+def test_a_driver_that_has_lost_count_needs_another_connection() -> None:
+    """What asyncpg raises, with no code, on a session that is terminated as it is lent, is a lost connection."""
+    error = asyncpg.InternalClientError("cannot switch to state 15; another operation (2) is in progress")
+    assert classify(error, POSTGRES_ERRORS) is ErrorKind.CONNECTION

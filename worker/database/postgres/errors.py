@@ -96,6 +96,10 @@ def kind_of_class(error: BaseException) -> ErrorKind | None:
     if isinstance(error, asyncpg.OutdatedSchemaCacheError):
         # A composite type changed. asyncpg closes the statement that SQLAlchemy goes on using: the connection is spent.
         return ErrorKind.CONNECTION
+    if isinstance(error, asyncpg.InternalClientError):
+        # The driver has lost count of what the server says, as when a session is terminated in the very moment in which
+        # it is lent: nothing was sent, and another connection will do.
+        return ErrorKind.CONNECTION
     if isinstance(error, asyncpg.TargetServerAttributeNotMatched):
         # None of the listed hosts is the primary: a failover is under way.
         return ErrorKind.CONNECTION
