@@ -7,7 +7,8 @@ Servers come from the environment, as for `heavylift run`. Nobody's log goes any
 
 import asyncio
 import sys
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable, Coroutine
+from typing import TypedDict
 
 import uvloop
 from arq.connections import RedisSettings
@@ -22,7 +23,16 @@ from worker.main import run_worker
 from worker.queue.queue_worker import QueueWorker
 
 CONCURRENCY = 10
-TUNED = {"poll_delay": 0.001, "queue_read_limit": 1000}
+
+
+class Polling(TypedDict):
+    """Two of the arguments of arq's worker: the pause between two looks, in seconds, and how many jobs one finds."""
+
+    poll_delay: float
+    queue_read_limit: int
+
+
+TUNED: Polling = {"poll_delay": 0.001, "queue_read_limit": 1000}
 """What takes arq's own limits by polling away."""
 
 
@@ -44,7 +54,7 @@ async def arq_defaults(settings: Settings) -> None:
 
 async def arq_tuned(settings: Settings) -> None:
     """Arq's worker that polls every millisecond."""
-    await Worker([noop, mark], redis_settings=_redis(settings), handle_signals=False, **TUNED).main()  # type: ignore[arg-type]  # numbers
+    await Worker([noop, mark], redis_settings=_redis(settings), handle_signals=False, **TUNED).main()
 
 
 async def queue_edge(settings: Settings) -> None:
@@ -55,7 +65,7 @@ async def queue_edge(settings: Settings) -> None:
 async def arq_tuned_inserts(settings: Settings) -> None:
     """Arq's worker that polls every millisecond; its function inserts one row in a transaction, and keeps no ledger."""
     functions = [func(ArqInserts(_engine(settings)).one_insert, name="one_insert")]
-    await Worker(functions, redis_settings=_redis(settings), handle_signals=False, **TUNED).main()  # type: ignore[arg-type]  # numbers
+    await Worker(functions, redis_settings=_redis(settings), handle_signals=False, **TUNED).main()
 
 
 async def plain_loop(settings: Settings) -> None:
@@ -76,7 +86,7 @@ async def heavylift(settings: Settings) -> None:
     await run_worker(settings)
 
 
-WAYS: dict[str, Callable[[Settings], Awaitable[None]]] = {
+WAYS: dict[str, Callable[[Settings], Coroutine[None, None, None]]] = {
     "arq": arq_defaults,
     "arq tuned": arq_tuned,
     "queue edge": queue_edge,
@@ -95,7 +105,7 @@ def main() -> None:
         METER.expect(int(counts[0]), int(counts[1]))
     factory = uvloop.new_event_loop if way.endswith("uvloop") else asyncio.new_event_loop
     with asyncio.Runner(loop_factory=factory) as runner:
-        runner.run(WAYS[way](load_settings()))  # type: ignore[arg-type]  # each is a coroutine
+        runner.run(WAYS[way](load_settings()))
 
 
 if __name__ == "__main__":

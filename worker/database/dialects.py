@@ -1,7 +1,7 @@
 """Which database a URL means: its driver, and the package that keeps the promises on it.
 
-Owns the list, and that a driver is loaded only where its database is used: drivers are extras. The only place outside
-of those packages that knows them.
+Owns the list, and that a driver is loaded only where its database is used. The only place outside of those packages
+that knows them.
 """
 
 from collections.abc import Mapping
@@ -25,13 +25,11 @@ class _Known:
         driver: SQLAlchemy's name of database and driver.
         module: the package's module with its class.
         name: that class.
-        extra: the extra that installs the driver; empty where every installation has it.
     """
 
     driver: str
     module: str
     name: str
-    extra: str = ""
 
 
 _POSTGRES: Final = _Known("postgresql+asyncpg", "worker.database.postgres.dialect", "Postgres")
@@ -42,7 +40,7 @@ def find_dialect(url: URL) -> tuple[URL, Dialect]:
     """The dialect for a URL, and the URL with the driver that the dialect means.
 
     Raises:
-        SettingsError: it names a database that is not supported, or one whose driver is not installed.
+        SettingsError: it names a database that is not supported.
     """
     known = _KNOWN.get(url.get_backend_name())
     if known is None:
@@ -50,13 +48,5 @@ def find_dialect(url: URL) -> tuple[URL, Dialect]:
             f"DATABASE_URL names {url.get_backend_name()!r}, which is not supported yet; supported: "
             f"{', '.join(sorted(_KNOWN))}. {EXAMPLE}"
         )
-    try:
-        dialect: Dialect = getattr(import_module(known.module), known.name)()
-    except ModuleNotFoundError as error:
-        if not known.extra:
-            raise
-        raise SettingsError(
-            f"DATABASE_URL names {url.get_backend_name()!r}, whose driver is not installed ({error}). "
-            f"Install it: pip install 'heavylift[{known.extra}]'"
-        ) from error
+    dialect: Dialect = getattr(import_module(known.module), known.name)()
     return url.set(drivername=known.driver), dialect

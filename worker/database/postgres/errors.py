@@ -98,7 +98,7 @@ def kind_of_class(error: BaseException) -> ErrorKind | None:
         return ErrorKind.CONNECTION
     if isinstance(error, asyncpg.InternalClientError):
         # The driver has lost count of what the server says, as when a session is terminated in the very moment in which
-        # it is lent: nothing was sent, and another connection will do.
+        # it is lent. That connection is spent; what became of its transaction the next claim tells.
         return ErrorKind.CONNECTION
     if isinstance(error, asyncpg.TargetServerAttributeNotMatched):
         # None of the listed hosts is the primary: a failover is under way.
