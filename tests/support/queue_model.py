@@ -293,7 +293,7 @@ class Model:
                     return False
             if lost and not last:
                 raise _LostBeforeCommitError
-            if not await session.end_with(self.database.dialect.end(claimed, Succeeded(CHUNKS), hand.name)):
+            if not await session.end_with(hand.ledger.ending(claimed, Succeeded(CHUNKS))):
                 raise StaleFenceError(claimed.fence.run_id)
         return True
 

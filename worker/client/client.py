@@ -169,12 +169,12 @@ class Client:
         self, *, status: Status | None = None, job: str | None = None, page: int = 1, size: int = 50
     ) -> RunPage:
         """Runs, newest first; see `read_runs`."""
-        async with self.database.engine.connect() as connection:
+        async with self.database.reading() as connection:
             return await read_runs(connection, status=status, job=job, page=page, size=size)
 
     async def quarantine(self, run_id: str, *, after_id: int = 0, limit: int = 100) -> list[QuarantinedRow]:
         """Refused rows of a run, in the order in which they were met."""
-        async with self.database.engine.connect() as connection:
+        async with self.database.reading() as connection:
             return await read_quarantine(connection, run_id, after_id=after_id, limit=limit)
 
     async def replay(self, run_id: str, *, enqueued_by: str | None = None) -> RunRecord | None:
@@ -201,7 +201,7 @@ class Client:
                 "Remove what they were refused for, and run it again with the same parameters: "
                 f"heavylift enqueue {record.job} {shlex.quote(json.dumps(record.params, ensure_ascii=False))}"
             )
-        async with self.database.engine.connect() as connection:
+        async with self.database.reading() as connection:
             options, left = await read_replayable(connection, run_id)
         if not left:
             return None

@@ -16,8 +16,9 @@ class ColumnFacts:
 
     Attributes:
         name: the column's name.
-        type_name: its type without length or precision, usable in a cast (`character varying`, `numeric`, `citext`);
-            of a domain, the type beneath it.
+        type_name: its type without length or precision, in the words of the SQL standard whatever the database calls
+            it (`character varying`, `text`, `numeric`, `real`, `timestamp without time zone`); a type that the
+            standard lacks in the database's own (`citext`); of a domain, the type beneath it.
         full_type: its type with length and precision (`character varying(20)`, `numeric(12,2)`).
         nullable: whether it admits NULL.
         default: the database's own default as the catalogue writes it, None where there is none.
@@ -30,8 +31,10 @@ class ColumnFacts:
         comparable: whether its equality sees every change (`json` and `xml` have none; that of `citext` and of a
             nondeterministic collation overlooks a change of case).
         array: whether it holds arrays.
-        driver_type: the built-in type whose Python values the driver takes for it; `text` where it takes the
-            written form, as for enums, documents, arrays and extensions' types.
+        driver_type: which Python values the driver takes for it, by the name of the type that is used for them
+            elsewhere: `bool`, `int2`, `int4`, `int8`, `numeric`, `float4`, `float8`, `bytea`, `uuid`, `date`, `time`,
+            `timestamp`, `timestamptz`, `interval`; `text` where it takes the written form, as for enums, documents,
+            arrays and extensions' types.
         collation: its collation, qualified and quoted for use after COLLATE; None where it has the default one or none.
         exact_type: the type of SQLAlchemy's under which its values come and go exactly as they are, whatever a model
             says of the column; opaque here, and None where nobody has said.
@@ -81,6 +84,7 @@ class TableFacts:
         partitioned: whether it is a partitioned table.
         estimated_rows: about how many rows it has, as the database last looked; None where it never did.
         deferred: whether some of its constraints are checked only at COMMIT, unless they are asked for sooner.
+        compares_rows: whether the planner follows an index for a comparison of rows, `(a, b) > (1, 2)`.
     """
 
     table: str
@@ -89,6 +93,7 @@ class TableFacts:
     partitioned: bool = False
     estimated_rows: int | None = None
     deferred: bool = False
+    compares_rows: bool = True
 
     def column(self, name: str) -> ColumnFacts:
         """The facts of one column.

@@ -114,15 +114,21 @@ async def fail_lost(database: Database, settings: Settings, run_ids: Collection[
         traceback="",
     )
     lost = (
-        update(RUNS)
+        select(RUNS.c.id)
         .where(RUNS.c.id.in_(run_ids), RUNS.c.job == UNREADABLE, RUNS.c.started_at.is_(None))
         .where(RUNS.c.status == Status.WAITING.value)
+        .order_by(RUNS.c.id)
+        .with_for_update()
+    )
+    ending = (
+        update(RUNS)
         .values(status=Status.FAILED.value, error=error.as_json(), waiting_for=None, due_at=None)
         .values(finished_at=utc_now())
-        .returning(RUNS.c.id)
     )
 
     def fail(connection: Connection) -> list[str]:
-        return list(connection.execute(lost).scalars())
+        found = list(connection.execute(lost).scalars())
+        connection.execute(ending.where(RUNS.c.id.in_(found)))
+        return found
 
     return await carry_out(database, settings, fail)

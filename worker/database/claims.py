@@ -86,6 +86,17 @@ class Fence:
     token: str
 
 
+@dataclass(frozen=True, slots=True)
+class Held:
+    """What a worker finds that still holds a run.
+
+    Attributes:
+        wanted: `pause` or `cancel` where a person asked for it meanwhile; None for nothing.
+    """
+
+    wanted: str | None
+
+
 @dataclass(slots=True)
 class Claimed:
     """A run that this worker may go on with.

@@ -29,9 +29,13 @@ class Money(Numeric[Decimal]):
         super().__init__(asdecimal=True)
 
 
-def json_column() -> JSON:
-    """JSON as text: the ledger never queries inside it, so storing it unparsed is the cheapest."""
-    return JSON(none_as_null=True)
+class Document(JSON):
+    """JSON as text: the ledger never queries inside it, so storing it unparsed is the cheapest. None is NULL."""
+
+    inherit_cache = True
+
+    def __init__(self) -> None:
+        super().__init__(none_as_null=True)
 
 
 class Serial(BigInteger):

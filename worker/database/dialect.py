@@ -9,7 +9,7 @@ from typing import Any, Protocol
 
 from sqlalchemy import Column, ColumnElement, Connection, FromClause, Select, Table
 from sqlalchemy import Dialect as SqlDialect
-from sqlalchemy.ext.asyncio import AsyncConnection
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 from sqlalchemy.pool import ManagesConnection
 from sqlalchemy.sql.base import Executable
 
@@ -24,9 +24,8 @@ from worker.core.transfer_terms import BookTerms
 from worker.core.update_counts import UpdateCounts
 from worker.core.walk_choice import LeadingColumn
 from worker.database.book_statements import BookStatements
-from worker.database.claims import Claim, Claimed, Delivery, Fence, PutAside, Terms
+from worker.database.claims import Claim, Claimed, Delivery, Fence, Held, PutAside, Terms
 from worker.database.classify import ErrorTable
-from worker.database.command import Command
 
 Encoder = Callable[[Sequence[object]], Sequence[object]]
 """Turns values of one column's Python type into the driver's."""
@@ -74,6 +73,10 @@ class Dialect(Protocol):
 
     def connection_options(self, settings: Settings, worker: str) -> dict[str, object]:
         """Keyword arguments of `create_async_engine`: driver options, isolation, application name."""
+        ...
+
+    def watch_engine(self, engine: AsyncEngine) -> None:
+        """Register what each of the engine's connections and transactions needs said at its beginning."""
         ...
 
     def is_open(self, connection: ManagesConnection) -> bool:
@@ -129,16 +132,16 @@ class Dialect(Protocol):
         """Claim again what this worker holds: settles a doubtful COMMIT. None when it is held no more."""
         ...
 
-    def advance(self, fence: Fence, progress: Progress) -> Command:
-        """What moves a run on by one chunk where the fence holds; it returns a row, `wanted`, if it did."""
+    def advance(self, connection: Connection, fence: Fence, progress: Progress) -> Held | None:
+        """Move a run on by one chunk where the fence holds; None where it does not."""
         ...
 
-    def tell(self, fence: Fence, status: Status, waiting_for: str | None) -> Command:
-        """What says why a run does not go on, where the fence holds; it returns a row, `wanted`, if so."""
+    def tell(self, connection: Connection, fence: Fence, status: Status, waiting_for: str | None) -> Held | None:
+        """Say why a run does not go on, where the fence holds; None where it does not."""
         ...
 
-    def end(self, claim: Claimed, outcome: Outcome, worker: str) -> Command:
-        """What writes an outcome down where the fence still holds; it touches a row if it did."""
+    def end(self, connection: Connection, claim: Claimed, outcome: Outcome, worker: str) -> bool:
+        """Write an outcome down where the fence still holds; whether it does."""
         ...
 
     async def check_deferred(self, connection: AsyncConnection) -> None:

@@ -7,6 +7,7 @@ that knows them.
 from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib import import_module
+from importlib.util import find_spec
 from typing import Final
 
 from sqlalchemy import URL
@@ -25,28 +26,39 @@ class _Known:
         driver: SQLAlchemy's name of database and driver.
         module: the package's module with its class.
         name: that class.
+        extra: what to install for it; None where its driver comes along anyway.
     """
 
     driver: str
     module: str
     name: str
+    extra: str | None = None
 
 
 _POSTGRES: Final = _Known("postgresql+asyncpg", "worker.database.postgres.dialect", "Postgres")
-_KNOWN: Final[Mapping[str, _Known]] = {"postgresql": _POSTGRES, "postgres": _POSTGRES}
+_KNOWN: Final[Mapping[str, _Known]] = {
+    "postgresql": _POSTGRES,
+    "postgres": _POSTGRES,
+}
 
 
 def find_dialect(url: URL) -> tuple[URL, Dialect]:
     """The dialect for a URL, and the URL with the driver that the dialect means.
 
     Raises:
-        SettingsError: it names a database that is not supported.
+        SettingsError: it names a database that is not supported, or whose driver is not installed.
     """
     known = _KNOWN.get(url.get_backend_name())
     if known is None:
         raise SettingsError(
             f"DATABASE_URL names {url.get_backend_name()!r}, which is not supported yet; supported: "
             f"{', '.join(sorted(_KNOWN))}. {EXAMPLE}"
+        )
+    driver = known.driver.partition("+")[2]
+    if find_spec(driver) is None:
+        raise SettingsError(
+            f"DATABASE_URL names {url.get_backend_name()!r}, whose driver {driver} is not installed: "
+            f"pip install 'heavylift[{known.extra}]'"
         )
     dialect: Dialect = getattr(import_module(known.module), known.name)()
     return url.set(drivername=known.driver), dialect

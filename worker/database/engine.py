@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import orjson
 from sqlalchemy import URL, make_url, text
 from sqlalchemy.exc import ArgumentError
-from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
 from worker.core.errors import ErrorKind, SettingsError, UnreachableError
 from worker.core.settings import Settings
@@ -46,6 +46,13 @@ class Database:
     def shown_url(self) -> str:
         """The URL without its password, for messages."""
         return self.engine.url.render_as_string(hide_password=True)
+
+    @asynccontextmanager
+    async def reading(self) -> AsyncIterator[AsyncConnection]:
+        """A connection whose transactions only read: on no database does it wait for those that write."""
+        async with self.engine.connect() as connection:
+            await connection.execution_options(**self.dialect.read_only)
+            yield connection
 
     async def dispose(self) -> None:
         """Close every connection."""
@@ -117,6 +124,7 @@ def open_database(settings: Settings, worker: str) -> Database:
         **dialect.connection_options(settings, worker),
     )
     watch_pool(engine, dialect)
+    dialect.watch_engine(engine)
     return Database(engine, dialect)
 
 

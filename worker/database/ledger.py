@@ -3,11 +3,11 @@
 Owns what becomes of a run in the database outside of its chunks. Refuses to decide: outcomes are handed in.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 
-from sqlalchemy import Connection, Row, select, update
+from sqlalchemy import Connection, select, update
 
 from worker.core.errors import ConflictError, StaleFenceError, UnknownRunError
 from worker.core.outcomes import Outcome, Status
@@ -83,7 +83,11 @@ class Ledger:
     async def end(self, claimed: Claimed, outcome: Outcome) -> bool:
         """Write down an outcome that no chunk's transaction carries. False where a newer claim holds the run."""
         async with open_session(self.database, self._settings) as session:
-            return await session.end_with(self.database.dialect.end(claimed, outcome, self.worker))
+            return await session.end_with(self.ending(claimed, outcome))
+
+    def ending(self, claimed: Claimed, outcome: Outcome) -> Callable[[Connection], bool]:
+        """What writes an outcome down in the transaction of a connection; it says whether the fence still holds."""
+        return partial(self.database.dialect.end, claim=claimed, outcome=outcome, worker=self.worker)
 
     async def tell(self, fence: Fence, status: Status, waiting_for: str | None) -> str | None:
         """Say in the record of a run that this worker holds whether it goes on, and why it does not.
@@ -99,19 +103,15 @@ class Ledger:
         Raises:
             StaleFenceError: a newer claim holds the run; its record is that claim's business.
         """
-        command = self.database.dialect.tell(fence, status, waiting_for)
-
-        def tell(connection: Connection) -> Row[*tuple[object, ...]] | None:
-            return connection.execute(command.statement, command.parameters).first()
-
-        row = await carry_out(self.database, self._settings, tell)
-        if row is None:
+        tell = partial(self.database.dialect.tell, fence=fence, status=status, waiting_for=waiting_for)
+        held = await carry_out(self.database, self._settings, tell)
+        if held is None:
             raise StaleFenceError(f"Run {fence.run_id!r} was claimed anew after fence {fence.number}")
-        return None if row[0] is None else str(row[0])
+        return held.wanted
 
     async def has_ended(self, claimed: Claimed) -> bool:
         """Whether this very claim's outcome is written down already."""
-        async with self.database.engine.connect() as connection:
+        async with self.database.reading() as connection:
             return await connection.run_sync(_ended_under, claimed) is not None
 
     async def enqueue(self, batches: Iterable[Sequence[Delivery]], terms: Terms) -> dict[str, RunRecord]:
@@ -144,7 +144,7 @@ class Ledger:
         Raises:
             UnknownRunError: the ledger knows none of that id.
         """
-        async with self.database.engine.connect() as connection:
+        async with self.database.reading() as connection:
             return await read_run(connection, run_id)
 
     async def note(self, run_id: str, text: str) -> None:

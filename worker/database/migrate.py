@@ -66,7 +66,7 @@ async def check_version(database: Database) -> None:
     Raises:
         LedgerVersionError: it is missing, older or newer; the message says which command to run.
     """
-    async with database.engine.connect() as connection:
+    async with database.reading() as connection:
         found = await connection.run_sync(_version)
     if found == newest():
         return

@@ -27,7 +27,7 @@ async def complete_tables(database: Database, tables: Tables, settings: Settings
         DeclarationError: one is the ledger's own.
     """
     if settings.reflect:
-        async with database.engine.connect() as connection:
+        async with database.reading() as connection:
             found = await connection.run_sync(_reflect, settings.reflect, tables)
         tables = tables.with_more(found)
     tables.check_allowed_names()

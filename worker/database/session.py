@@ -11,7 +11,7 @@ from functools import partial
 from types import TracebackType
 from typing import Any, NoReturn, TypeVar, TypeVarTuple
 
-from sqlalchemy import Connection, CursorResult, Row, Select, event
+from sqlalchemy import Connection, Row, Select, event
 from sqlalchemy.ext.asyncio import AsyncSession as PlainSession
 from sqlalchemy.orm import Session as SyncSession
 from sqlalchemy.orm import SessionTransaction
@@ -20,7 +20,6 @@ from sqlmodel.ext.asyncio.session import AsyncSession
 
 from worker.core.errors import TransactionMisuseError
 from worker.core.settings import Settings
-from worker.database.command import Command
 from worker.database.engine import Database
 
 T = TypeVar("T")
@@ -83,26 +82,26 @@ class RunSession(AsyncSession):
         """The rows of a query, each with all its columns, however SQLModel would unpack it."""
         return (await PlainSession.execute(self, statement)).all()
 
-    async def write(self, command: Command) -> Row[*tuple[object, ...]] | None:
-        """Write what is pending and then a command, in this transaction; returns the command's first row."""
-        return (await self.run_sync(_write, command)).first()
+    async def write(self, work: Callable[[Connection], T]) -> T:
+        """Write what is pending and then do some work, in this transaction; returns what the work does."""
+        return await self.run_sync(_write, work)
 
     async def end_transaction(self) -> None:
         """Commit. The runner's, after it moved the run on in the same transaction."""
         await super().commit()
 
-    async def end_with(self, command: Command) -> bool:
-        """Write what is pending and then a command, and commit where that touched a row; whether it did."""
-        return await self.run_sync(_end_with, command)
+    async def end_with(self, work: Callable[[Connection], bool]) -> bool:
+        """Write what is pending and then do some work, and commit where it says so; whether it did."""
+        return await self.run_sync(_end_with, work)
 
 
-def _write(session: SyncSession, command: Command) -> CursorResult[*tuple[object, ...]]:
+def _write(session: SyncSession, work: Callable[[Connection], T]) -> T:
     session.flush()
-    return session.connection().execute(command.statement, command.parameters)
+    return work(session.connection())
 
 
-def _end_with(session: SyncSession, command: Command) -> bool:
-    if _write(session, command).rowcount < 1:
+def _end_with(session: SyncSession, work: Callable[[Connection], bool]) -> bool:
+    if not _write(session, work):
         return False
     session.commit()
     return True
@@ -132,11 +131,9 @@ async def carry_out(
 
 async def fetch(database: Database, settings: Settings, statement: Select[*Columns]) -> Sequence[Row[*Columns]]:
     """Run a query in a read-only transaction of its own, under the usual limits."""
-    async with database.engine.connect() as connection:
-        await connection.execution_options(**database.dialect.read_only)
-        async with connection.begin():
-            await connection.run_sync(database.dialect.set_limits, settings)
-            return (await connection.execute(statement)).all()
+    async with database.reading() as connection, connection.begin():
+        await connection.run_sync(database.dialect.set_limits, settings)
+        return (await connection.execute(statement)).all()
 
 
 def open_session(database: Database, settings: Settings, *, durable: bool = True) -> RunSession:

@@ -18,7 +18,7 @@ from sqlalchemy import (
     func,
 )
 
-from worker.database.column_types import Identifier, Instant, Serial, json_column, utc_now
+from worker.database.column_types import Document, Identifier, Instant, Serial, utc_now
 
 METADATA = MetaData(
     naming_convention={
@@ -41,8 +41,8 @@ RUNS = Table(
     Column("id", Identifier(), primary_key=True),
     Column("job", String(255), nullable=False),
     Column("queue", String(255), nullable=False),
-    Column("params", json_column(), nullable=False),
-    Column("options", json_column(), nullable=False),
+    Column("params", Document(), nullable=False),
+    Column("options", Document(), nullable=False),
     Column("status", String(16), nullable=False),
     Column("waiting_for", Text),
     Column("due_at", Instant()),
@@ -55,12 +55,12 @@ RUNS = Table(
     Column("interruptions", Integer, nullable=False, server_default="0"),
     Column("crashes", Integer, nullable=False, server_default="0"),
     Column("worker", String(255)),
-    Column("result", json_column()),
-    Column("error", json_column()),
+    Column("result", Document()),
+    Column("error", Document()),
     # who asked for it, as our client, command or HTTP knows; NULL for a run that came by arq's wire alone
     Column("enqueued_by", String(255)),
     # what a person should know of the run though it goes on: warnings of its preflight, say
-    Column("notes", json_column()),
+    Column("notes", Document()),
     Index(None, "status", "enqueued_at"),
     Index(None, "enqueued_at"),
 )
@@ -79,10 +79,10 @@ PROGRESS = Table(
     Column("crash_streak", Integer, nullable=False, server_default="0"),
     # attempts that ended in an error since the last committed chunk
     Column("failures", Integer, nullable=False, server_default="0"),
-    Column("cursor", json_column()),
+    Column("cursor", Document()),
     Column("done", BigInteger, nullable=False, server_default="0"),
     Column("total", BigInteger),
-    Column("counters", json_column()),
+    Column("counters", Document()),
     Column("chunk_rows", Integer, nullable=False, server_default="0"),
     Column("wanted", String(8)),
     Column("updated_at", Instant()),
@@ -99,7 +99,7 @@ ATTEMPTS = Table(
     Column("ended_at", Instant(), nullable=False),
     Column("outcome", String(16), nullable=False),
     Column("first_chunk", BigInteger, nullable=False),
-    Column("error", json_column()),
+    Column("error", Document()),
 )
 """One row an attempt that ended: its outcome, and the error with its traceback where there was one."""
 
@@ -113,7 +113,7 @@ QUARANTINE = Table(
     Column("reason", Text, nullable=False),
     Column("sqlstate", String(5)),
     Column("constraint_name", String(255)),
-    Column("payload", json_column(), nullable=False),
+    Column("payload", Document(), nullable=False),
     Column("created_at", Instant(), nullable=False, server_default=utc_now()),
     Column("replayed_at", Instant()),
     Index(None, "run_id", "id"),
@@ -127,10 +127,10 @@ MOVES = Table(
     # no reference: runs are pruned, an audit trail is not
     Column("run_id", Identifier(), nullable=False),
     Column("table_name", String(255), nullable=False),
-    Column("row_key", json_column(), nullable=False),
+    Column("row_key", Document(), nullable=False),
     Column("column_name", String(255), nullable=False),
-    Column("old_value", json_column()),
-    Column("new_value", json_column()),
+    Column("old_value", Document()),
+    Column("new_value", Document()),
     Column("reason", Text, nullable=False),
     Column("actor", String(255), nullable=False),
     Column("moved_at", Instant(), nullable=False, server_default=utc_now()),

@@ -52,9 +52,9 @@ async def check_books(database: Database, tables: Tables) -> list[CheckedRule]:
         tables: the registered ones: the accounts' among them, whose balances are compared.
     """
     dialect = database.dialect
-    async with database.engine.connect() as connection:
+    async with database.reading() as connection:
         # one snapshot: transfers may go on meanwhile, and each is in all that is read, or in nothing of it
-        await connection.execution_options(isolation_level="REPEATABLE READ")
+        await connection.execution_options(**dialect.snapshot_options)
         counts = await _count(connection)
         checked = [await _check(connection, rule, counts[rule.of]) for rule in rules(dialect.request_hash(TRANSFERS))]
         checked += await _check_balances(connection, dialect, tables)

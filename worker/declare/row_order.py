@@ -21,7 +21,6 @@ from sqlalchemy import (
     or_,
     tuple_,
     type_coerce,
-    values,
 )
 from sqlalchemy.orm import InstrumentedAttribute
 from sqlalchemy.sql.elements import Tuple
@@ -31,12 +30,19 @@ from worker.core.table_facts import ColumnFacts, TableFacts
 
 KeyValues = tuple[object, ...]
 KeyColumn = Column[Any] | InstrumentedAttribute[Any]
+Compare = Callable[[Any, Any], Any]
 
 NAME: Final = "heavylift_key_{}"
 """What a key's values are called where they stand beside a query's own columns."""
 
 PLACE: Final = "heavylift_place"
 """In a list of keys, which of them a row is: 0 for the first."""
+
+
+class KeyList(Values):
+    """Keys as a table. Databases differ in how they spell one: a dialect may compile it its own way."""
+
+    inherit_cache = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,10 +52,12 @@ class RowOrder:
     Attributes:
         columns: in the order of their index.
         types: under which the values of each are read and bound, so that they stay exactly what they are.
+        by_row: whether several columns are compared as one row, `(a, b) > (1, 2)`; else column by column.
     """
 
     columns: tuple[KeyColumn, ...]
     types: tuple[TypeEngine[Any], ...]
+    by_row: bool = True
 
     def read(self) -> list[Label[object]]:
         """The key's values, to be selected."""
@@ -58,15 +66,15 @@ class RowOrder:
 
     def after(self, key: KeyValues) -> ColumnElement[bool]:
         """Whether a row comes after a key."""
-        return self._compared(operator.gt, key)
+        return self._compared(operator.gt, operator.gt, key)
 
     def until(self, key: KeyValues) -> ColumnElement[bool]:
         """Whether a row is a key's, or comes before it."""
-        return self._compared(operator.le, key)
+        return self._compared(operator.lt, operator.le, key)
 
     def since(self, key: KeyValues) -> ColumnElement[bool]:
         """Whether a row is a key's, or comes after it."""
-        return self._compared(operator.ge, key)
+        return self._compared(operator.gt, operator.ge, key)
 
     def among(self, keys: Sequence[KeyValues]) -> ColumnElement[bool]:
         """Whether a row is one of the keys'. Each value is a parameter: a statement takes some 30,000."""
@@ -78,22 +86,30 @@ class RowOrder:
         """Whether a row has NULL in its key, and so no place in the order."""
         return or_(*(part.is_(None) for part in self.columns))
 
-    def listed(self, keys: Sequence[KeyValues]) -> Values:
+    def listed(self, keys: Sequence[KeyValues]) -> "KeyList":
         """The keys as a table to join with, each with its `PLACE`."""
         parts = [column(NAME.format(at), type_) for at, type_ in enumerate(self.types)]
-        return values(column(PLACE, Integer), *parts, name="heavylift_keys").data(
-            [(place, *key) for place, key in enumerate(keys)]
-        )
+        listed = KeyList(column(PLACE, Integer), *parts, name="heavylift_keys")
+        return listed.data([(place, *key) for place, key in enumerate(keys)])
 
-    def matches(self, listed: Values) -> ColumnElement[bool]:
+    def matches(self, listed: "KeyList") -> ColumnElement[bool]:
         """Whether a row is the one that a row of `listed` names, as the database compares."""
         return and_(*(part == listed.c[NAME.format(at)] for at, part in enumerate(self.columns)))
 
-    def _compared(self, compare: Callable[[Any, Any], Any], key: KeyValues) -> ColumnElement[bool]:
+    def _compared(self, beyond: Compare, last: Compare, key: KeyValues) -> ColumnElement[bool]:
         # one column is compared as itself: a row of one is no row everywhere
-        row = self.columns[0] if len(self.columns) == 1 else tuple_(*self.columns)
-        found: ColumnElement[bool] = compare(row, self._bound(key))
-        return found
+        if self.by_row or len(self.columns) == 1:
+            row = self.columns[0] if len(self.columns) == 1 else tuple_(*self.columns)
+            found: ColumnElement[bool] = last(row, self._bound(key))
+            return found
+        # an index is followed for (a > 1) OR (a = 1 AND b > 2), range by range
+        bound = [literal(value, type_) for value, type_ in zip(key, self.types, strict=True)]
+        ranges = []
+        for at, part in enumerate(self.columns):
+            same = [before == value for before, value in zip(self.columns[:at], bound[:at], strict=True)]
+            compare = last if at == len(self.columns) - 1 else beyond
+            ranges.append(and_(*same, compare(part, bound[at])))
+        return or_(*ranges)
 
     def _bound(self, key: KeyValues) -> ColumnElement[object] | Tuple:
         typed = [literal(value, type_) for value, type_ in zip(key, self.types, strict=True)]
@@ -107,7 +123,8 @@ def row_order(columns: Sequence[KeyColumn], facts: Mapping[str, TableFacts]) -> 
         columns: of tables or models.
         facts: by table; a column of a table without facts (of a subquery, say) goes by its own type.
     """
-    return RowOrder(tuple(columns), tuple(_type_of(part, facts) for part in columns))
+    by_row = all(known.compares_rows for known in facts.values())
+    return RowOrder(tuple(columns), tuple(_type_of(part, facts) for part in columns), by_row)
 
 
 def table_column(part: KeyColumn) -> Column[Any] | None:

@@ -111,7 +111,7 @@ class Attempt:
             context = self._context(session, loop, options)
             outcome = Succeeded(spec.serialise_result(await self._call(spec, context, dict(parameters))))
             claimed.progress.total = claimed.progress.done
-            if not await session.end_with(self._ledger.database.dialect.end(claimed, outcome, self._ledger.worker)):
+            if not await session.end_with(self._ledger.ending(claimed, outcome)):
                 raise StaleFenceError(f"Run {claimed.fence.run_id!r} was claimed anew: its last chunk was rolled back")
         return outcome
 

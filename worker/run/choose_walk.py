@@ -59,7 +59,7 @@ async def _lead(
     asked = bounds(condition)
     if facts.estimated_rows is None or not asked.keys() - {first}:
         return first
-    async with database.engine.connect() as connection:
+    async with database.reading() as connection:
         leading = await database.dialect.leading_columns(connection, table)
         able = {one.name for one in leading if one.name in asked and may_lead(one, facts.column(one.name))}
         estimates = {first: facts.estimated_rows}

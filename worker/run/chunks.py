@@ -7,6 +7,7 @@ hold the run. Refuses to retry and to judge errors: the runner does.
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 from sqlalchemy import ColumnElement, Select, Table, and_
@@ -187,14 +188,14 @@ class ChunkLoop:
         return await self._advance()
 
     async def _advance(self) -> str | None:
-        row = await self._session.write(self._dialect.advance(self._claimed.fence, self._progress))
-        if row is None:
-            fence = self._claimed.fence
+        fence = self._claimed.fence
+        held = await self._session.write(partial(self._dialect.advance, fence=fence, progress=self._progress))
+        if held is None:
             raise StaleFenceError(
                 f"Run {fence.run_id!r} was claimed anew after fence {fence.number}: this chunk was rolled back"
             )
         self._progress.chunk += 1
-        return None if row[0] is None else str(row[0])
+        return held.wanted
 
     def check_wanted(self) -> None:
         """Stop before the first chunk where that was asked for.

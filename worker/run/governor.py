@@ -126,5 +126,5 @@ class Governor:
     async def _read(self) -> list[Measure | Unread]:
         if not self._indicators:
             return []
-        async with self._database.engine.connect() as connection:
+        async with self._database.reading() as connection:
             return await self._database.dialect.read_pressure(connection, self._indicators)

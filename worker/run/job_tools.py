@@ -78,7 +78,7 @@ class JobTools:
             RequestError: the database has no such table.
         """
         # on a connection of its own: the run's transaction must not stay open while a file is being sought through
-        async with self._database.engine.connect() as connection:
+        async with self._database.reading() as connection:
             return await self._database.dialect.table_facts(connection, table)
 
     def upsert(

@@ -36,7 +36,7 @@ async def preflight(
         PreflightError: the run must not begin; the message gives every reason.
     """
     database = ledger.database
-    async with database.engine.connect() as connection:
+    async with database.reading() as connection:
         around = await database.dialect.surroundings(connection, table, change)
     if claimed.progress.cursor is not None:
         return around

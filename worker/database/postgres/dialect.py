@@ -6,7 +6,7 @@ from typing import Any
 
 from sqlalchemy import Column, ColumnElement, Connection, FromClause, Select, Table, Text, cast, text
 from sqlalchemy import Dialect as SqlDialect
-from sqlalchemy.ext.asyncio import AsyncConnection
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 from sqlalchemy.pool import ManagesConnection
 from sqlalchemy.sql.base import Executable
 
@@ -18,9 +18,8 @@ from worker.core.settings import Settings
 from worker.core.table_facts import ColumnFacts, TableFacts
 from worker.core.transfer_terms import BookTerms
 from worker.core.walk_choice import LeadingColumn
-from worker.database.claims import Claim, Claimed, Delivery, Fence, PutAside, Terms
+from worker.database.claims import Claim, Claimed, Delivery, Fence, Held, PutAside, Terms
 from worker.database.classify import ErrorTable
-from worker.database.command import Command
 from worker.database.dialect import Encoder
 from worker.database.postgres import (
     aside,
@@ -84,6 +83,9 @@ class Postgres:
             server_settings["client_encoding"] = "UTF8"
         return {"connect_args": arguments}
 
+    def watch_engine(self, engine: AsyncEngine) -> None:
+        """Nothing: limits go with each transaction's first statement."""
+
     def is_open(self, connection: ManagesConnection) -> bool:
         """What asyncpg knows: it hears of a connection's end while that is idle, too."""
         return not limits.driver_of(connection).is_closed()
@@ -134,17 +136,17 @@ class Postgres:
         """See `fencing.reclaim`."""
         return fencing.reclaim(connection, held)
 
-    def advance(self, fence: Fence, progress: Progress) -> Command:
+    def advance(self, connection: Connection, fence: Fence, progress: Progress) -> Held | None:
         """See `fencing.advance`."""
-        return fencing.advance(fence, progress)
+        return fencing.advance(connection, fence, progress)
 
-    def tell(self, fence: Fence, status: Status, waiting_for: str | None) -> Command:
+    def tell(self, connection: Connection, fence: Fence, status: Status, waiting_for: str | None) -> Held | None:
         """See `fencing.tell`."""
-        return fencing.tell(fence, status, waiting_for)
+        return fencing.tell(connection, fence, status, waiting_for)
 
-    def end(self, claim: Claimed, outcome: Outcome, worker: str) -> Command:
+    def end(self, connection: Connection, claim: Claimed, outcome: Outcome, worker: str) -> bool:
         """See `fencing.end`."""
-        return fencing.end(claim, outcome, worker)
+        return fencing.end(connection, claim, outcome, worker)
 
     async def check_deferred(self, connection: AsyncConnection) -> None:
         """Deferred constraints, and triggers that are constraints, as the transaction stands."""

@@ -8,12 +8,11 @@ from collections.abc import Sequence
 from uuid import uuid4
 
 import orjson
-from sqlalchemy import Connection, Row, text
+from sqlalchemy import Connection, CursorResult, Row, text
 
 from worker.core.outcomes import STATUS_AFTER, Failed, Interrupted, Outcome, RetryAt, Snoozed, Status, Succeeded
 from worker.core.progress import Progress
-from worker.database.claims import Claim, Claimed, Delivery, Fence, NotClaimable
-from worker.database.command import Command
+from worker.database.claims import Claim, Claimed, Delivery, Fence, Held, NotClaimable
 
 _PROGRESS = (
     "p.fence, p.token, p.chunk, p.cursor, p.done, p.total, p.counters, p.chunk_rows, p.failures, p.crash_streak, "
@@ -173,9 +172,9 @@ def reclaim(connection: Connection, held: Fence) -> Claimed | None:
     return None if row is None else _claimed(row)
 
 
-def advance(fence: Fence, progress: Progress) -> Command:
-    """What moves a run on by one chunk where the fence holds; it returns what is `wanted`."""
-    return Command(
+def advance(connection: Connection, fence: Fence, progress: Progress) -> Held | None:
+    """Move a run on by one chunk where the fence holds; None where it does not."""
+    rows = connection.execute(
         _ADVANCE,
         {
             "id": fence.run_id,
@@ -189,11 +188,12 @@ def advance(fence: Fence, progress: Progress) -> Command:
             "chunk_rows": progress.chunk_rows,
         },
     )
+    return _held(rows)
 
 
-def tell(fence: Fence, status: Status, waiting_for: str | None) -> Command:
-    """What says why a claimed run does not go on, where the fence holds; it returns what is `wanted`."""
-    return Command(
+def tell(connection: Connection, fence: Fence, status: Status, waiting_for: str | None) -> Held | None:
+    """Say why a claimed run does not go on, where the fence holds; None where it does not."""
+    rows = connection.execute(
         _TELL,
         {
             "id": fence.run_id,
@@ -203,15 +203,16 @@ def tell(fence: Fence, status: Status, waiting_for: str | None) -> Command:
             "waiting_for": waiting_for,
         },
     )
+    return _held(rows)
 
 
-def end(claimed: Claimed, outcome: Outcome, worker: str) -> Command:
-    """What writes an outcome down where the fence holds; it touches a row if it did."""
+def end(connection: Connection, claimed: Claimed, outcome: Outcome, worker: str) -> bool:
+    """Write an outcome down where the fence holds; whether it does."""
     status = STATUS_AFTER[type(outcome)]
     error = outcome.error if isinstance(outcome, RetryAt | Failed) else None
     succeeded = isinstance(outcome, Succeeded)
     progress = claimed.progress
-    return Command(
+    written = connection.execute(
         _END,
         {
             "id": claimed.fence.run_id,
@@ -235,6 +236,12 @@ def end(claimed: Claimed, outcome: Outcome, worker: str) -> Command:
             "claimed_at": claimed.claimed_at,
         },
     )
+    return written.rowcount > 0
+
+
+def _held(rows: CursorResult[str | None]) -> Held | None:
+    row = rows.first()
+    return None if row is None else Held(row[0])
 
 
 def _waiting_for(outcome: Outcome) -> str | None:

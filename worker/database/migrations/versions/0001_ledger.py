@@ -3,7 +3,7 @@
 import sqlalchemy as sa
 from alembic import op
 
-from worker.database.column_types import Identifier, Instant, Serial, json_column, utc_now
+from worker.database.column_types import Document, Identifier, Instant, Serial, utc_now
 
 revision = "0001"
 down_revision = None
@@ -31,8 +31,8 @@ def _create_runs() -> None:
         sa.Column("id", Identifier(), nullable=False),
         sa.Column("job", sa.String(255), nullable=False),
         sa.Column("queue", sa.String(255), nullable=False),
-        sa.Column("params", json_column(), nullable=False),
-        sa.Column("options", json_column(), nullable=False),
+        sa.Column("params", Document(), nullable=False),
+        sa.Column("options", Document(), nullable=False),
         sa.Column("status", sa.String(16), nullable=False),
         sa.Column("waiting_for", sa.Text),
         sa.Column("due_at", Instant()),
@@ -44,8 +44,8 @@ def _create_runs() -> None:
         sa.Column("interruptions", sa.Integer, nullable=False, server_default="0"),
         sa.Column("crashes", sa.Integer, nullable=False, server_default="0"),
         sa.Column("worker", sa.String(255)),
-        sa.Column("result", json_column()),
-        sa.Column("error", json_column()),
+        sa.Column("result", Document()),
+        sa.Column("error", Document()),
         sa.PrimaryKeyConstraint("id", name="heavylift_runs_pkey"),
     )
     op.create_index("heavylift_runs_status_enqueued_at_idx", "heavylift_runs", ["status", "enqueued_at"])
@@ -63,10 +63,10 @@ def _create_progress() -> None:
         sa.Column("claimed_chunk", sa.BigInteger, nullable=False, server_default="0"),
         sa.Column("crash_streak", sa.Integer, nullable=False, server_default="0"),
         sa.Column("failures", sa.Integer, nullable=False, server_default="0"),
-        sa.Column("cursor", json_column()),
+        sa.Column("cursor", Document()),
         sa.Column("done", sa.BigInteger, nullable=False, server_default="0"),
         sa.Column("total", sa.BigInteger),
-        sa.Column("counters", json_column()),
+        sa.Column("counters", Document()),
         sa.Column("chunk_rows", sa.Integer, nullable=False, server_default="0"),
         sa.Column("wanted", sa.String(8)),
         sa.Column("updated_at", Instant()),
@@ -87,7 +87,7 @@ def _create_attempts() -> None:
         sa.Column("ended_at", Instant(), nullable=False),
         sa.Column("outcome", sa.String(16), nullable=False),
         sa.Column("first_chunk", sa.BigInteger, nullable=False),
-        sa.Column("error", json_column()),
+        sa.Column("error", Document()),
         sa.PrimaryKeyConstraint("run_id", "fence", name="heavylift_attempts_pkey"),
         _run_key("heavylift_attempts"),
     )
@@ -103,7 +103,7 @@ def _create_quarantine() -> None:
         sa.Column("reason", sa.Text, nullable=False),
         sa.Column("sqlstate", sa.String(5)),
         sa.Column("constraint_name", sa.String(255)),
-        sa.Column("payload", json_column(), nullable=False),
+        sa.Column("payload", Document(), nullable=False),
         sa.Column("created_at", Instant(), nullable=False, server_default=utc_now()),
         sa.Column("replayed_at", Instant()),
         sa.PrimaryKeyConstraint("id", name="heavylift_quarantine_pkey"),

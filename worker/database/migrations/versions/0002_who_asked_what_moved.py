@@ -3,7 +3,7 @@
 import sqlalchemy as sa
 from alembic import op
 
-from worker.database.column_types import Identifier, Instant, Serial, json_column, utc_now
+from worker.database.column_types import Document, Identifier, Instant, Serial, utc_now
 
 revision = "0002"
 down_revision = "0001"
@@ -14,16 +14,16 @@ depends_on = None
 def upgrade() -> None:
     """Add two columns to runs, and the table of moves."""
     op.add_column("heavylift_runs", sa.Column("enqueued_by", sa.String(255)))
-    op.add_column("heavylift_runs", sa.Column("notes", json_column()))
+    op.add_column("heavylift_runs", sa.Column("notes", Document()))
     op.create_table(
         "heavylift_moves",
         sa.Column("id", Serial(), autoincrement=True, nullable=False),
         sa.Column("run_id", Identifier(), nullable=False),
         sa.Column("table_name", sa.String(255), nullable=False),
-        sa.Column("row_key", json_column(), nullable=False),
+        sa.Column("row_key", Document(), nullable=False),
         sa.Column("column_name", sa.String(255), nullable=False),
-        sa.Column("old_value", json_column()),
-        sa.Column("new_value", json_column()),
+        sa.Column("old_value", Document()),
+        sa.Column("new_value", Document()),
         sa.Column("reason", sa.Text, nullable=False),
         sa.Column("actor", sa.String(255), nullable=False),
         sa.Column("moved_at", Instant(), nullable=False, server_default=utc_now()),
