@@ -6,10 +6,16 @@ Owns the models. A worker finds them by WORKER_MODELS=worker.demo.models, as it 
 from datetime import datetime
 from decimal import Decimal
 
-from sqlmodel import BigInteger, Column, DateTime, Field, Numeric, SQLModel
+from sqlmodel import BigInteger, CheckConstraint, Column, DateTime, Field, Numeric, SQLModel
 
-MARK = "Made by `heavylift demo`, which may drop it and make it again each time."
-"""The tables' comment: a table of that name without it is somebody else's, and stays."""
+MARK = "made_by_heavylift_demo_{}"
+"""The name of a constraint of each table, by the table's: a table of that name without it is somebody's, and stays.
+
+A comment would say it better, and not every database keeps comments. The constraint holds for every row."""
+
+
+def _mark(table: str) -> CheckConstraint:
+    return CheckConstraint("1 = 1", name=MARK.format(table))
 
 
 class FlightColumns(SQLModel):
@@ -43,21 +49,21 @@ class Flight(FlightColumns, table=True):
     """A flight of the current list."""
 
     __tablename__ = "demo_flights"
-    __table_args__ = {"comment": MARK}  # SQLAlchemy wants a plain dictionary here
+    __table_args__ = (_mark("demo_flights"),)
 
 
 class ArchivedFlight(FlightColumns, table=True):
     """A flight that was deleted from the list, as it was."""
 
     __tablename__ = "demo_flights_archive"
-    __table_args__ = {"comment": MARK}
+    __table_args__ = (_mark("demo_flights_archive"),)
 
 
 class Account(SQLModel, table=True):
     """An account, in dollars."""
 
     __tablename__ = "demo_accounts"
-    __table_args__ = {"comment": MARK}
+    __table_args__ = (_mark("demo_accounts"),)
 
     id: int = Field(primary_key=True, sa_type=BigInteger)
     balance: Decimal = Field(sa_column=Column(Numeric(12, 2), nullable=False))

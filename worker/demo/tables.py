@@ -35,7 +35,7 @@ def _ours(connection: Connection, table: Table) -> bool:
     found = inspect(connection)
     if not found.has_table(table.name):
         return False
-    if found.get_table_comment(table.name)["text"] != MARK:
+    if MARK.format(table.name) not in {check["name"] for check in found.get_check_constraints(table.name)}:
         raise NotAllowedError(
             f"The database has a table {table.name!r} that no demonstration made, and it is left as it is. Rename "
             "it, or unset DATABASE_URL for the demonstration, so that it uses a database of its own"
