@@ -20,7 +20,7 @@ from sqlalchemy import event
 from sqlalchemy.engine import Engine
 from sqlalchemy.engine.default import DefaultDialect
 
-from worker.queue.queue_worker import FILLING
+from worker.queue.restoring import FILLING
 
 KILL = "HEAVYLIFT_TEST_KILL"
 """The variable that holds a kill point."""

@@ -18,6 +18,32 @@ MARK_MS: Final = 24 * 3600 * 1000
 """How long a tick is remembered, in ms: far longer than two workers' clocks differ."""
 
 
+async def enqueue_due(redis: ArqRedis, job: CronJob, queue: str, now: datetime, until: datetime) -> None:
+    """Enqueue a cron job's next tick where it is due soon. One that could not be enqueued stays the next.
+
+    Args:
+        redis: any pool.
+        job: arq's; its `next_run` is set to the tick after.
+        queue: the queue's key.
+        now: aware.
+        until: a tick that is due before is enqueued.
+
+    Raises:
+        redis.exceptions.RedisError: Redis did not answer.
+    """
+    if job.next_run is None:
+        if not job.run_at_startup:
+            set_next_run(job, now)
+            return
+        job.next_run = now
+    if job.next_run < until:
+        late = job.next_run <= datetime.now(tz=job.next_run.tzinfo)
+        await redis.enqueue_job(
+            job.name, _job_id=tick_id(job), _queue_name=queue, _defer_until=None if late else job.next_run
+        )
+        set_next_run(job, job.next_run)
+
+
 async def is_first(redis: ArqRedis, delivered: Delivered) -> bool:
     """Whether a delivery is the first of its tick, or the same one again.
 

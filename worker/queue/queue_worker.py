@@ -22,7 +22,7 @@ from arq.connections import create_pool, log_redis_info
 from arq.worker import Worker
 from redis.exceptions import RedisError
 
-from worker.queue.cron_ticks import is_first, set_next_run, tick_id
+from worker.queue.cron_ticks import enqueue_due, is_first
 from worker.queue.delivered import Delivered
 from worker.queue.errands import Errands
 from worker.queue.in_flight import NO_HOOKS, Hooks, InFlight
@@ -30,18 +30,13 @@ from worker.queue.leases import LeaseKeeper
 from worker.queue.link import Link
 from worker.queue.loop import Claiming, Loop
 from worker.queue.redis_sync import synchronous
+from worker.queue.restoring import Restoring
 from worker.queue.step import MOST_ENDINGS, Reply
 from worker.run.cancellation import heed_cancellation
 from worker.run.stop_signal import StopSignal
 
 BEAT_S: Final = 0.5
 """How often the health key and cron jobs are looked after, in seconds; arq queues a tick up to a second ahead."""
-
-FILLING: Final = "filling Redis from the ledger"
-"""The name of the task that does."""
-
-RESTORE_AGAIN_S: Final = 1.0
-"""How long after a failure the next try to fill Redis is made, in seconds."""
 
 logger = logging.getLogger("worker.queue")
 arq_logger = logging.getLogger("arq.worker")
@@ -79,19 +74,16 @@ class QueueWorker(Worker):
         self.in_progress_timeout_s = lease_s
         self.holder = f"{socket.gethostname()}:{os.getpid()}:{uuid4().hex[:8]}"
         self._stop_signal = stop
-        self._restore = restore
         self._marker = marker
         self._keep_payloads = keep_payloads
         self._end_s = end_s
         self._changed = asyncio.Event()
         self._errands = Errands()
+        self._restoring = None if restore is None else Restoring(restore, self._errands)
         self._leases = LeaseKeeper(lambda: synchronous(self.pool, lease_s / 4), self.holder, lease_s)
         self._in_flight = InFlight(self, hooks, self._leases, self._changed, self._first_of_its_tick, self._errands)
         self._loop: Loop | None = None
         self._serving = False
-        self._restoring = False
-        self._restore_after = 0.0
-        self._looked_for_losses = False
         self._said_health: bytes | None = None
 
     async def main(self) -> None:
@@ -134,7 +126,7 @@ class QueueWorker(Worker):
     async def _burst_is_over(self, reply: Reply) -> bool:
         if self.tasks or self._in_flight.has_endings:
             return False
-        if self._restore is not None and not reply.marked and not self._looked_for_losses:
+        if self._restoring is not None and not reply.marked and not self._restoring.done_once:
             # Redis may have lost runs: what the ledger knows of them is on its way, from here or from another worker
             return False
         queued = reply.queued or 0
@@ -229,26 +221,12 @@ class QueueWorker(Worker):
             heed_cancellation()
             await asyncio.sleep(BEAT_S)
             await self._beat_once()
-            self._restore_soon(lost=False)
+            if self._restoring is not None:
+                self._restoring.try_soon(lost=False)
 
     def _marker_lost(self) -> None:
-        self._restore_soon(lost=True)
-
-    def _restore_soon(self, *, lost: bool) -> None:
-        """Have Redis filled again where that is due: one try at a time, and a while after one that failed."""
-        if self._restore is None or self._restoring or self.loop.time() < self._restore_after:
-            return
-        self._restoring = True
-        self._errands.send(self._try_to_restore(self._restore, lost=lost), FILLING)
-
-    async def _try_to_restore(self, restore: Callable[[bool], Coroutine[Any, Any, None]], *, lost: bool) -> None:
-        self._restore_after = self.loop.time() + RESTORE_AGAIN_S
-        try:
-            await restore(lost)
-            self._restore_after = 0.0
-            self._looked_for_losses = True
-        finally:
-            self._restoring = False
+        if self._restoring is not None:
+            self._restoring.try_soon(lost=True)
 
     async def _beat_once(self) -> None:
         try:
@@ -274,20 +252,9 @@ class QueueWorker(Worker):
             delay: a window's length, in seconds.
             num_windows: how many windows ahead ticks are enqueued.
         """
+        until = n + timedelta(seconds=delay * num_windows)
         for job in self.cron_jobs:
-            if job.next_run is None:
-                if not job.run_at_startup:
-                    set_next_run(job, n)
-                    continue
-                job.next_run = n
-            if job.next_run < n + timedelta(seconds=delay * num_windows):
-                await self.pool.enqueue_job(
-                    job.name,
-                    _job_id=tick_id(job),
-                    _queue_name=self.queue_name,
-                    _defer_until=job.next_run if job.next_run > datetime.now(tz=self.timezone) else None,
-                )
-                set_next_run(job, job.next_run)
+            await enqueue_due(self.pool, job, self.queue_name, n, until)
 
     async def _first_of_its_tick(self, delivered: Delivered) -> bool:
         try:
