@@ -1,0 +1,1 @@
+"""SQLite through aiosqlite: the package that keeps the promises on it."""
