@@ -39,6 +39,7 @@ _POSTGRES: Final = _Known("postgresql+asyncpg", "worker.database.postgres.dialec
 _KNOWN: Final[Mapping[str, _Known]] = {
     "postgresql": _POSTGRES,
     "postgres": _POSTGRES,
+    "sqlite": _Known("sqlite+aiosqlite", "worker.database.sqlite.dialect", "Sqlite", extra="sqlite"),
 }
 
 
