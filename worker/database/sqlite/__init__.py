@@ -1,1 +1,1 @@
-"""SQLite through aiosqlite: the package that keeps the promises on it."""
+"""SQLite through aiosqlite: everything that is this database's own."""

@@ -8,7 +8,6 @@ from sqlalchemy import Column, ColumnElement, Connection, FromClause, Select, Ta
 from sqlalchemy import Dialect as SqlDialect
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 from sqlalchemy.pool import ManagesConnection
-from sqlalchemy.sql.base import Executable
 
 from worker.core.outcomes import Outcome, Status
 from worker.core.preflight import Change, Surroundings
@@ -29,6 +28,8 @@ from worker.database.sqlite import (
     column_types,
     enqueue,
     fencing,
+    key_list,
+    money_checks,
     moves_guard,
     planner,
     removal,
@@ -43,7 +44,7 @@ from worker.database.sqlite.sent_rows import differs
 from worker.database.sqlite.sent_values import column_encoder
 
 # imported for what they register
-_ = (column_types, moves_guard)
+_ = (column_types, key_list, money_checks, moves_guard)
 
 
 class Sqlite:
@@ -64,8 +65,8 @@ class Sqlite:
         transactions.watch_engine(engine)
 
     def is_open(self, connection: ManagesConnection) -> bool:
-        """Always: a file does not hang up, and a connection that was given up has left the pool."""
-        return transactions.driver_of(connection).is_open
+        """Unless it was given up: a file does not hang up."""
+        return not transactions.driver_of(connection).limits.given_up
 
     def set_limits(self, connection: Connection, settings: Settings, *, durable: bool = True) -> None:
         """The statement timeout. How long a transaction waits for the lock is its connection's, from the beginning.
@@ -129,8 +130,10 @@ class Sqlite:
         return fencing.end(connection, claim, outcome, worker)
 
     async def check_deferred(self, connection: AsyncConnection) -> None:
-        """See `transactions.check_deferred`."""
-        await transactions.check_deferred(connection)
+        """Nothing: SQLite checks a deferred foreign key at COMMIT, and cannot be asked to before.
+
+        A row that violates one fails the chunk as a whole there, with nothing written, and the run with it.
+        """
 
     async def read_pressure(
         self, connection: AsyncConnection, indicators: Sequence[Indicator]
@@ -204,21 +207,27 @@ class Sqlite:
         """See `surroundings.read_surroundings`."""
         return await surroundings.read_surroundings(connection, table, change)
 
-    def move_rows(
-        self, table: Table, archive: Table, columns: Sequence[str], condition: ColumnElement[bool]
-    ) -> Executable:
-        """See `removal.move_rows`."""
-        return removal.move_rows(table, archive, columns, condition)
-
-    def take_rows(
+    async def move_rows(
         self,
+        connection: AsyncConnection,
+        table: Table,
+        archive: Table,
+        columns: Sequence[str],
+        condition: ColumnElement[bool],
+    ) -> tuple[int, int]:
+        """See `removal.move_rows`."""
+        return await removal.move_rows(connection, table, archive, columns, condition)
+
+    async def take_rows(
+        self,
+        connection: AsyncConnection,
         table: Table,
         selected: Sequence[ColumnElement[object]],
         condition: ColumnElement[bool],
         order: Sequence[ColumnElement[object]],
-    ) -> Executable:
+    ) -> Sequence[Sequence[object]]:
         """See `removal.take_rows`."""
-        return removal.take_rows(table, selected, condition, order)
+        return await removal.take_rows(connection, table, selected, condition, order)
 
     def advice_after_delete(self, table: Table) -> str:
         """See `removal.advice`."""
