@@ -71,14 +71,19 @@ class FileConnection(sqlite3.Connection):
         return super().cursor(factory or FileCursor)
 
     def commit(self) -> None:
-        """COMMIT.
+        """COMMIT. One that fails ends the transaction, as everywhere else: SQLite would leave it open, lock and all.
 
         Raises:
             sqlite3.OperationalError: there is nothing to commit any more, because SQLite rolled the transaction back.
+            sqlite3.IntegrityError: a deferred foreign key is violated.
         """
-        self.check()
-        with self.watched():
-            super().commit()
+        try:
+            self.check()
+            with self.watched():
+                super().commit()
+        except sqlite3.Error:
+            self.rollback()
+            raise
         self._begun, self._last_error = False, None
 
     def rollback(self) -> None:

@@ -8,10 +8,11 @@ Owns connections' making and transactions' beginning. Refuses databases that are
 several processes, must see one.
 """
 
-from collections.abc import Mapping
+import asyncio
+from collections.abc import Generator, Mapping
 from contextlib import suppress
 from functools import partial
-from typing import Final
+from typing import Any, Final
 
 import aiosqlite
 from sqlalchemy import Connection, event, make_url
@@ -50,8 +51,23 @@ class FileDriver(aiosqlite.Connection):
         self.busy_s = busy_s
         self.reads_only = False
         super().__init__(partial(open_file, path, self.limits, busy_s=busy_s, uri=uri), FETCHED)
+        self._ending: asyncio.Future[Any] | None = None
         # as SQLAlchemy has it of those that it makes itself: a forgotten connection must not keep the process alive
         self._thread.daemon = True
+
+    def __await__(self) -> Generator[Any, None, aiosqlite.Connection]:
+        """Open it. Where that fails, its thread has ended, too: it must not outlive the loop that it answers to."""
+        try:
+            return (yield from super().__await__())
+        except BaseException:
+            if self._ending is not None:
+                yield from self._ending
+            raise
+
+    def stop(self) -> "asyncio.Future[Any] | None":
+        """End the thread once it has done what it was asked before."""
+        self._ending = super().stop()
+        return self._ending
 
 
 def connection_options(settings: Settings) -> dict[str, object]:
