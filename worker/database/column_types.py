@@ -6,7 +6,7 @@ Owns the types' meaning; each dialect's module may compile them its own way.
 from datetime import UTC, datetime
 from decimal import Decimal
 
-from sqlalchemy import JSON, BigInteger, DateTime, Dialect, Numeric, String
+from sqlalchemy import JSON, BigInteger, DateTime, Dialect, Numeric, String, Text
 from sqlalchemy.sql.functions import FunctionElement
 from sqlalchemy.types import TypeDecorator
 
@@ -36,6 +36,12 @@ class Document(JSON):
 
     def __init__(self) -> None:
         super().__init__(none_as_null=True)
+
+
+class Prose(Text):
+    """A text for people, however long."""
+
+    inherit_cache = True
 
 
 class Serial(BigInteger):
