@@ -43,6 +43,7 @@ _KNOWN: Final[Mapping[str, _Known]] = {
     "postgres": _POSTGRES,
     "mysql": _MYSQL,
     "mariadb": _MYSQL,
+    "sqlite": _Known("sqlite+aiosqlite", "worker.database.sqlite.dialect", "Sqlite", extra="sqlite"),
 }
 
 

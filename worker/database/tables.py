@@ -116,6 +116,7 @@ QUARANTINE = Table(
     Column("created_at", Instant(), nullable=False, server_default=utc_now()),
     Column("replayed_at", Instant()),
     Index(None, "run_id", "id"),
+    sqlite_autoincrement=True,
 )
 """One row a refused row: where it stood in its source, why it was refused, and what it held."""
 
@@ -134,5 +135,6 @@ MOVES = Table(
     Column("actor", String(255), nullable=False),
     Column("moved_at", Instant(), nullable=False, server_default=utc_now()),
     Index(None, "run_id", "id"),
+    sqlite_autoincrement=True,
 )
 """One row a moved row: which column of which row held what, what it holds now, who asked for it and why."""

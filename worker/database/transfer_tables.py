@@ -6,7 +6,6 @@ Owns what every database can enforce of them by constraints; that nothing is edi
 
 from sqlalchemy import (
     BigInteger,
-    CheckConstraint,
     Column,
     ForeignKey,
     Index,
@@ -16,6 +15,7 @@ from sqlalchemy import (
 )
 
 from worker.database.column_types import Identifier, Instant, Money, Prose, utc_now
+from worker.database.money_checks import MoneyCheck
 from worker.database.tables import METADATA
 
 
@@ -39,7 +39,7 @@ TRANSFERS = Table(
     Column("run_id", Identifier(), nullable=False),
     Column("created_at", Instant(), nullable=False, server_default=utc_now()),
     # a difference with itself is 0 for numbers only: not for NaN, which is greater than 0, and not for infinity
-    CheckConstraint("amount > 0 AND amount - amount = 0", name="heavylift_transfers_amount_check"),
+    MoneyCheck("amount > 0 AND amount - amount = 0", name="heavylift_transfers_amount_check"),
     Index(None, "run_id"),
 )
 """One row a transfer, carried out or refused: what was asked for, by whom, in which run."""
@@ -59,11 +59,9 @@ ENTRIES = Table(
     Column("created_at", Instant(), nullable=False, server_default=utc_now()),
     # one debit and one credit a transfer; openings, which have none, do not meet here
     UniqueConstraint("idempotency_key", "kind", name="heavylift_entries_idempotency_key_kind_key"),
-    CheckConstraint("balance_after = balance_before + amount", name="heavylift_entries_after_check"),
-    CheckConstraint(
-        "balance_before - balance_before = 0 AND amount - amount = 0", name="heavylift_entries_finite_check"
-    ),
-    CheckConstraint(
+    MoneyCheck("balance_after = balance_before + amount", name="heavylift_entries_after_check"),
+    MoneyCheck("balance_before - balance_before = 0 AND amount - amount = 0", name="heavylift_entries_finite_check"),
+    MoneyCheck(
         "(kind = 'opening' AND version = 1 AND balance_before = 0 AND idempotency_key IS NULL) OR "
         "(kind = 'debit' AND version > 1 AND amount < 0 AND balance_after >= 0 AND idempotency_key IS NOT NULL) OR "
         "(kind = 'credit' AND version > 1 AND amount > 0 AND idempotency_key IS NOT NULL)",

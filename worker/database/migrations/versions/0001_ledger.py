@@ -108,6 +108,8 @@ def _create_quarantine() -> None:
         sa.Column("replayed_at", Instant()),
         sa.PrimaryKeyConstraint("id", name="heavylift_quarantine_pkey"),
         _run_key("heavylift_quarantine"),
+        # no number is given twice, though refused rows are forgotten
+        sqlite_autoincrement=True,
     )
     op.create_index("heavylift_quarantine_run_id_id_idx", "heavylift_quarantine", ["run_id", "id"])
 

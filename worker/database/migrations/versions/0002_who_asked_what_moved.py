@@ -28,6 +28,7 @@ def upgrade() -> None:
         sa.Column("actor", sa.String(255), nullable=False),
         sa.Column("moved_at", Instant(), nullable=False, server_default=utc_now()),
         sa.PrimaryKeyConstraint("id", name="heavylift_moves_pkey"),
+        sqlite_autoincrement=True,
     )
     op.create_index("heavylift_moves_run_id_id_idx", "heavylift_moves", ["run_id", "id"])
 
