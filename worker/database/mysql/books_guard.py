@@ -13,6 +13,7 @@ from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.compiler import DDLCompiler
 
 from worker.database.books_guard import GuardBooks, UnguardBooks
+from worker.database.guards import NEXT
 from worker.database.mysql.migration_lock import foreign_engines
 from worker.database.mysql.triggers import Trigger, refuse_edits
 
@@ -45,13 +46,13 @@ _FOUND: Final = text(
 @compiles(GuardBooks, "mysql")
 def _guard(element: GuardBooks, compiler: DDLCompiler, **_: object) -> str:
     del element, compiler
-    return ";\n".join(trigger.creation for trigger in _TRIGGERS)
+    return NEXT.join(trigger.creation for trigger in _TRIGGERS)
 
 
 @compiles(UnguardBooks, "mysql")
 def _unguard(element: UnguardBooks, compiler: DDLCompiler, **_: object) -> str:
     del element, compiler
-    return ";\n".join(trigger.removal for trigger in _TRIGGERS)
+    return NEXT.join(trigger.removal for trigger in _TRIGGERS)
 
 
 async def missing_guards(connection: AsyncConnection) -> list[str]:
