@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any
 
-from sqlalchemy import JSON, BigInteger, DateTime, Dialect, Numeric, String
+from sqlalchemy import JSON, BigInteger, DateTime, Dialect, Numeric, String, Text
 from sqlalchemy.sql.functions import FunctionElement
 from sqlalchemy.types import TypeDecorator
 
@@ -54,6 +54,12 @@ class Document(JSON):
 
     def __init__(self) -> None:
         super().__init__(none_as_null=True)
+
+
+class Prose(Text):
+    """A text for people, however long."""
+
+    inherit_cache = True
 
 
 class Serial(BigInteger):

@@ -11,11 +11,10 @@ from sqlalchemy import (
     Index,
     String,
     Table,
-    Text,
     UniqueConstraint,
 )
 
-from worker.database.column_types import Identifier, Instant, Money, utc_now
+from worker.database.column_types import Identifier, Instant, Money, Prose, utc_now
 from worker.database.money_checks import MoneyCheck
 from worker.database.tables import METADATA
 
@@ -35,7 +34,7 @@ TRANSFERS = Table(
     Column("from_account", Identifier(), nullable=False),
     Column("to_account", Identifier(), nullable=False),
     Column("amount", Money(), nullable=False),
-    Column("reason", Text, nullable=False),
+    Column("reason", Prose(), nullable=False),
     Column("actor", Identifier(), nullable=False),
     Column("run_id", Identifier(), nullable=False),
     Column("created_at", Instant(), nullable=False, server_default=utc_now()),
@@ -76,7 +75,7 @@ REFUSALS = Table(
     METADATA,
     _transfer_reference(primary_key=True),
     Column("code", String(32), nullable=False),
-    Column("message", Text, nullable=False),
+    Column("message", Prose(), nullable=False),
     Column("created_at", Instant(), nullable=False, server_default=utc_now()),
 )
 """One row a transfer that was refused: why. That is its final result."""

@@ -4,7 +4,7 @@ import sqlalchemy as sa
 from alembic import op
 
 from worker.database.books_guard import GuardBooks, UnguardBooks
-from worker.database.column_types import Identifier, Instant, Money, utc_now
+from worker.database.column_types import Identifier, Instant, Money, Prose, utc_now
 from worker.database.guards import execute_guard
 from worker.database.money_checks import MoneyCheck
 
@@ -39,7 +39,7 @@ def _create_transfers() -> None:
         sa.Column("from_account", Identifier(), nullable=False),
         sa.Column("to_account", Identifier(), nullable=False),
         sa.Column("amount", Money(), nullable=False),
-        sa.Column("reason", sa.Text, nullable=False),
+        sa.Column("reason", Prose(), nullable=False),
         sa.Column("actor", Identifier(), nullable=False),
         sa.Column("run_id", Identifier(), nullable=False),
         _created_at(),
@@ -83,7 +83,7 @@ def _create_refusals() -> None:
         "heavylift_refusals",
         sa.Column("idempotency_key", Identifier(), nullable=False),
         sa.Column("code", sa.String(32), nullable=False),
-        sa.Column("message", sa.Text, nullable=False),
+        sa.Column("message", Prose(), nullable=False),
         _created_at(),
         sa.PrimaryKeyConstraint("idempotency_key", name="heavylift_refusals_pkey"),
         _transfer_key("heavylift_refusals"),
