@@ -41,7 +41,10 @@ class Money(Numeric[Decimal]):
 
     def result_processor(self, dialect: Dialect, coltype: object) -> Callable[[Any], Decimal | None] | None:
         """From what the driver gives."""
-        return super().result_processor(dialect, coltype) if dialect.supports_native_decimal else _from_text
+        if not dialect.supports_native_decimal:
+            return _from_text
+        own: Callable[[Any], Decimal | None] | None = super().result_processor(dialect, coltype)  # type: ignore[no-untyped-call]  # it is, in SQLAlchemy
+        return own
 
 
 class Document(JSON):

@@ -52,7 +52,7 @@ def append_only(table: str, same: str, refusal: str, *, known: str = "ABORT") ->
         Trigger(
             table,
             f"{table}_no_replace",
-            f"CREATE TRIGGER {table}_no_replace BEFORE INSERT ON {table}\n"
+            f"CREATE TRIGGER {table}_no_replace BEFORE INSERT ON {table}\n"  # noqa: S608 - constant texts
             f"WHEN EXISTS (SELECT 1 FROM {table} WHERE {same})\n"
             f"BEGIN SELECT {raised}; END",
         ),

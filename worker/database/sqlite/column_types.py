@@ -17,7 +17,8 @@ from worker.database.column_types import Document, Money, Serial, utc_now
 NOW = "strftime('%Y-%m-%d %H:%M:%f000', 'now')"
 """The moment at which a statement began: to the millisecond, in the text of an `Instant`.
 
-A function of Python's could tell microseconds, but then no other tool could insert a row whose column has it as default.
+A function of Python's could tell microseconds, but then no other program could insert a row whose column has it as
+its default.
 """
 
 

@@ -139,6 +139,7 @@ class Sqlite:
         self, connection: AsyncConnection, indicators: Sequence[Indicator]
     ) -> list[Measure | Unread]:
         """None of them: a file has no sessions, no replicas and no archive to fall behind."""
+        del connection, indicators
         return []
 
     async def table_facts(self, connection: AsyncConnection, table: Table) -> TableFacts:

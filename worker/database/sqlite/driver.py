@@ -15,7 +15,7 @@ Runs in the thread that aiosqlite gives each connection. Refuses to know SQLAlch
 
 import math
 import sqlite3
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from time import monotonic
@@ -34,8 +34,6 @@ PRAGMAS: Final = (
 
 BUSY: Final = 5
 """SQLite's code for a lock that somebody else holds."""
-
-Values = Sequence[Any] | dict[str, Any]
 
 
 @dataclass(slots=True)
@@ -73,15 +71,20 @@ class FileConnection(sqlite3.Connection):
         return super().cursor(factory or FileCursor)
 
     def commit(self) -> None:
-        """COMMIT.
+        """COMMIT. One that fails ends the transaction, as everywhere else: SQLite would leave it open, lock and all.
 
         Raises:
             sqlite3.OperationalError: there is nothing to commit any more, because SQLite rolled the transaction back.
+            sqlite3.IntegrityError: a deferred foreign key is violated.
         """
-        self.check()
-        with self.watched():
-            super().commit()
-        self._begun = False
+        try:
+            self.check()
+            with self.watched():
+                super().commit()
+        except sqlite3.Error:
+            self.rollback()
+            raise
+        self._begun, self._last_error = False, None
 
     def rollback(self) -> None:
         """ROLLBACK, of which nothing may be left to do."""
@@ -128,14 +131,14 @@ class FileCursor(sqlite3.Cursor):
 
     connection: FileConnection
 
-    def execute(self, sql: str, parameters: Values = ()) -> "FileCursor":
+    def execute(self, sql: str, parameters: Any = ()) -> "FileCursor":  # noqa: ANN401 - as the driver's
         """Run one statement."""
         self.connection.check()
         with self.connection.watched():
             super().execute(sql, parameters)
         return self
 
-    def executemany(self, sql: str, parameters: Iterable[Values]) -> "FileCursor":
+    def executemany(self, sql: str, parameters: Iterable[Any]) -> "FileCursor":
         """Run one statement for each of some parameters; the limit is of all of them together."""
         self.connection.check()
         with self.connection.watched():
@@ -175,20 +178,24 @@ def open_file(path: str, limits: Limits, *, busy_s: float, uri: bool) -> FileCon
     connection = sqlite3.connect(path, timeout=busy_s, isolation_level=None, factory=FileConnection, uri=uri)
     try:
         connection.start(limits)
-        # kept in the file: only the first connection ever has something to change, for which it must be alone
-        (mode,) = connection.execute("PRAGMA journal_mode = WAL").fetchone()
-        if mode != "wal":
-            raise SettingsError(
-                f"The SQLite database {path!r} keeps no write-ahead log (its journal mode is {mode!r}), without which "
-                "whoever reads and whoever writes stop each other. Put the file on a local disk, for example "
-                "DATABASE_URL=sqlite:////var/lib/app/app.db"
-            )
+        _keep_log(connection, path)
         for pragma in PRAGMAS:
             connection.execute(pragma)
     except BaseException:
         connection.close()
         raise
     return connection
+
+
+def _keep_log(connection: FileConnection, path: str) -> None:
+    # kept in the file: only the first connection ever has something to change, for which it must be alone
+    (mode,) = connection.execute("PRAGMA journal_mode = WAL").fetchone()
+    if mode != "wal":
+        raise SettingsError(
+            f"The SQLite database {path!r} keeps no write-ahead log (its journal mode is {mode!r}), without which "
+            "whoever reads and whoever writes stop each other. Put the file on a local disk, for example "
+            "DATABASE_URL=sqlite:////var/lib/app/app.db"
+        )
 
 
 def busy(seconds: float) -> sqlite3.OperationalError:

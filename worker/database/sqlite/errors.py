@@ -17,7 +17,6 @@ RAW_ERRORS: Final[tuple[type[BaseException], ...]] = (sqlite3.Error,)
 _BY_CODE: Final[dict[int, ErrorKind]] = {
     1032: ErrorKind.CONNECTION,  # READONLY_DBMOVED: the file was replaced under us, by a restored backup for example
     3082: ErrorKind.OVERLOAD,  # IOERR_NOMEM: out of memory while reading
-    # IOERR_DELETE_NOENT, IOERR_SHORT_READ and the like are their class's
 }
 
 _BY_PRIMARY_CODE: Final[dict[int, ErrorKind]] = {
@@ -41,7 +40,7 @@ _BY_PRIMARY_CODE: Final[dict[int, ErrorKind]] = {
     17: ErrorKind.CONTENTION,  # SCHEMA: it changed under the statement, time and again
     18: ErrorKind.OVERLOAD,  # TOOBIG: a text or a list of rows beyond SQLITE_MAX_LENGTH
     19: ErrorKind.REFUSED_ROW,  # CONSTRAINT: unique, not null, check, foreign key; a trigger's RAISE
-    20: ErrorKind.REFUSED_ROW,  # MISMATCH: no integer for an INTEGER PRIMARY KEY; a value of another type in a STRICT table
+    20: ErrorKind.REFUSED_ROW,  # MISMATCH: no integer for an INTEGER PRIMARY KEY
     21: ErrorKind.PERMANENT,  # MISUSE
     22: ErrorKind.EXHAUSTED,  # NOLFS: the file system takes no larger files
     23: ErrorKind.PERMANENT,  # AUTH

@@ -1,4 +1,4 @@
-"""How transactions begin on SQLite: those that write hold the file's write lock from the beginning, readers wait for nobody.
+"""How transactions begin on SQLite: whoever writes holds the file's write lock from then on, whoever reads never waits.
 
 A transaction that reads first and writes later may find that what it read is no longer the newest, which no wait cures
 (BUSY_SNAPSHOT). So whoever may write says BEGIN IMMEDIATE and then is the only writer: what it reads stays true until
@@ -8,10 +8,11 @@ Owns connections' making and transactions' beginning. Refuses databases that are
 several processes, must see one.
 """
 
-from collections.abc import Mapping
+import asyncio
+from collections.abc import Generator, Mapping
 from contextlib import suppress
 from functools import partial
-from typing import Final
+from typing import Any, Final
 
 import aiosqlite
 from sqlalchemy import Connection, event, make_url
@@ -50,8 +51,23 @@ class FileDriver(aiosqlite.Connection):
         self.busy_s = busy_s
         self.reads_only = False
         super().__init__(partial(open_file, path, self.limits, busy_s=busy_s, uri=uri), FETCHED)
+        self._ending: asyncio.Future[Any] | None = None
         # as SQLAlchemy has it of those that it makes itself: a forgotten connection must not keep the process alive
         self._thread.daemon = True
+
+    def __await__(self) -> Generator[Any, None, aiosqlite.Connection]:
+        """Open it. Where that fails, its thread has ended, too: it must not outlive the loop that it answers to."""
+        try:
+            return (yield from super().__await__())
+        except BaseException:
+            if self._ending is not None:
+                yield from self._ending
+            raise
+
+    def stop(self) -> "asyncio.Future[Any] | None":
+        """End the thread once it has done what it was asked before."""
+        self._ending = super().stop()
+        return self._ending
 
 
 def connection_options(settings: Settings) -> dict[str, object]:
@@ -71,52 +87,65 @@ def connection_options(settings: Settings) -> dict[str, object]:
 
 def watch_engine(engine: AsyncEngine) -> None:
     """Have the engine's transactions begin as this module says, and what is given up stop at once."""
-    turns = Turns()
-    core, pool = engine.sync_engine, engine.sync_engine.pool
+    core, begins = engine.sync_engine, _Beginnings()
+    event.listen(core, "connect", _connected)
+    event.listen(core, "begin", begins.begin)
+    # a moment before the end, which the next one then waits for as for any other process
+    event.listen(core, "commit", begins.ended)
+    event.listen(core, "rollback", begins.ended)
+    event.listen(core.pool, "checkin", begins.returned)
+    event.listen(core.pool, "invalidate", begins.given_up)
 
-    @event.listens_for(core, "connect")
-    def connected(connection: DBAPIConnection, _: ConnectionPoolEntry) -> None:
-        # until its functions are written
-        with suppress(NotImplementedError):
-            decimals.register(connection)
 
-    @event.listens_for(core, "begin")
-    def begin(connection: Connection) -> None:
+class _Beginnings:
+    """The beginnings of one engine's transactions, and whose turn it is to write."""
+
+    def __init__(self) -> None:
+        self._turns = Turns()
+
+    def begin(self, connection: Connection) -> None:
+        """BEGIN, or BEGIN IMMEDIATE."""
         if connection.get_execution_options().get(_READS_ONLY):
             _allow_writes(connection, allowed=False)
             connection.exec_driver_sql("BEGIN")
-            return
+        else:
+            self._begin_writing(connection)
+
+    def _begin_writing(self, connection: Connection) -> None:
         driver = driver_of(connection.connection)
         try:
-            await_only(turns.wait(driver, driver.busy_s))
+            await_only(self._turns.wait(driver, driver.busy_s))
         except TimeoutError as error:
-            late = busy(driver.busy_s)
-            raise OperationalError("BEGIN IMMEDIATE", None, late) from error
+            raise OperationalError("BEGIN IMMEDIATE", None, busy(driver.busy_s)) from error
         try:
             _allow_writes(connection, allowed=True)
             connection.exec_driver_sql("BEGIN IMMEDIATE")
         except BaseException:
-            turns.end(driver)
+            self._turns.end(driver)
             raise
 
-    def ended(connection: Connection) -> None:
+    def ended(self, connection: Connection) -> None:
+        """The next one may write."""
         if not connection.invalidated:
-            turns.end(driver_of(connection.connection))
+            self._turns.end(driver_of(connection.connection))
 
-    # a moment before the end, which the next one then waits for as for any other process
-    event.listen(core, "commit", ended)
-    event.listen(core, "rollback", ended)
-
-    @event.listens_for(pool, "checkin")
-    def returned(connection: DBAPIConnection | None, record: ConnectionPoolEntry) -> None:
+    def returned(self, connection: DBAPIConnection | None, record: ConnectionPoolEntry) -> None:
+        """The next one may write, whatever became of the transaction."""
         if connection is not None:
-            turns.end(record.driver_connection)
+            self._turns.end(record.driver_connection)
 
-    @event.listens_for(pool, "invalidate")
-    def given_up(connection: DBAPIConnection, record: ConnectionPoolEntry, _: BaseException | None) -> None:
-        del connection
+    def given_up(self, connection: DBAPIConnection, record: ConnectionPoolEntry, error: BaseException | None) -> None:
+        """Nothing that a connection was told before runs on."""
+        del connection, error
         driver_of(record).limits.given_up = True
-        turns.end(record.driver_connection)
+        self._turns.end(record.driver_connection)
+
+
+def _connected(connection: DBAPIConnection, record: ConnectionPoolEntry) -> None:
+    del record
+    # until its functions are written
+    with suppress(NotImplementedError):
+        decimals.register(connection)
 
 
 def driver_of(connection: ManagesConnection) -> FileDriver:
