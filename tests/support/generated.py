@@ -1,4 +1,4 @@
-"""How pytest makes one test for each database: those that use the fixture `server`, by the mark `only_on`.
+"""How pytest makes one test for each database: those that use the fixture `server_name`, by the mark `only_on`.
 
 Owns the ids and what is left out. A test that is not for a database is not made for it, so nothing of it is skipped.
 """
@@ -7,18 +7,24 @@ from typing import Final
 
 import pytest
 
-from tests.support.chosen import CHOSEN, databases_of
+from tests.support.chosen import CHOSEN, databases_of, one_of_each
 
 NOWHERE: Final = "nowhere"
 """The id of a test that is for none of the databases that are chosen; it is deselected."""
 
 
+BREAKING: Final = ("chaos", "storm")
+"""Marks of tests that take long and break things, which no version of a database does another way."""
+
+
 def generate(metafunc: pytest.Metafunc) -> None:
     """Make a test once for each database that it is for, where it uses one."""
-    if "server" not in metafunc.fixturenames:
+    if "server_name" not in metafunc.fixturenames:
         return
     names = databases_of(metafunc.definition.iter_markers("only_on"))
-    metafunc.parametrize("server", names or [NOWHERE], ids=names or [NOWHERE], indirect=True, scope="session")
+    if any(metafunc.definition.get_closest_marker(name) for name in BREAKING):
+        names = one_of_each(names)
+    metafunc.parametrize("server_name", names or [NOWHERE], ids=names or [NOWHERE], indirect=True, scope="session")
 
 
 def deselect_nowhere(config: pytest.Config, items: list[pytest.Item]) -> None:
@@ -32,6 +38,6 @@ def deselect_nowhere(config: pytest.Config, items: list[pytest.Item]) -> None:
 
 def _is_nowhere(item: pytest.Item) -> bool:
     callspec = getattr(item, "callspec", None)
-    server = None if callspec is None else callspec.params.get("server")
+    server = None if callspec is None else callspec.params.get("server_name")
     # the mark of a parameter is known only once the test is made with it; some tests start servers of their own
     return server == NOWHERE or not databases_of(item.iter_markers("only_on"), CHOSEN if server is None else [server])
