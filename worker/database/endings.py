@@ -49,12 +49,12 @@ def ending_values(claimed: Claimed, outcome: Outcome, worker: str) -> dict[str, 
     }
 
 
-def read_claim(row: Row[Any]) -> Claim:
+def read_claim(row: "Row[*tuple[Any, ...]]") -> Claim:
     """A row of a claim: of a run and its progress, which has no fence where the run was found but not claimed."""
     return read_claimed(row) if row.fence is not None else _not_claimable(row)
 
 
-def read_claimed(row: Row[Any]) -> Claimed:
+def read_claimed(row: "Row[*tuple[Any, ...]]") -> Claimed:
     """A row of a claimed run and its progress."""
     progress = Progress(row.done, row.total, dict(row.counters or {}), row.cursor, row.chunk, row.chunk_rows)
     return Claimed(
@@ -74,7 +74,7 @@ def read_claimed(row: Row[Any]) -> Claimed:
     )
 
 
-def _not_claimable(row: Row[Any]) -> NotClaimable:
+def _not_claimable(row: "Row[*tuple[Any, ...]]") -> NotClaimable:
     return NotClaimable(row.id, Status(row.status), row.enqueued_ms, row.result, row.error)
 
 
