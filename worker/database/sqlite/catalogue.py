@@ -1,10 +1,11 @@
 """What SQLite's schema says about a table: the reader of `TableFacts`.
 
 Owns the queries and what is made of them. Refuses to trust a model: only what the database has counts, but for UUIDs,
-which SQLite has no type for: a CHAR(32) that the model says is one, is one.
+which SQLite has no type for: a column of text that the model says holds UUIDs, does.
 """
 
 from collections.abc import Collection, Mapping, Sequence
+from itertools import takewhile
 from typing import Final
 
 from sqlalchemy import (
@@ -33,7 +34,8 @@ from worker.database.sqlite.exact_types import Affinity, Stored
 NEXT_ROWID: Final = "the next rowid"
 """What stands for the default of an INTEGER PRIMARY KEY, which is no expression."""
 
-_UUID_LENGTH: Final = 32
+_EXPRESSION: Final = -2
+"""What stands for a column's number where an index has an expression."""
 
 TABLE = text("""
 SELECT found.name, found.type, found.wr AS without_rowid, found.strict,
@@ -47,12 +49,12 @@ SELECT name, type, "notnull" AS not_null, dflt_value, pk, hidden
 FROM pragma_table_xinfo(:table, :schema) WHERE hidden <> 1 ORDER BY cid
 """)
 
-# An index over an expression has a part without a column, and so has one that goes on with the rowid, which is no key.
+# The parts of a key are followed by what makes each entry one of its own: the rowid, or the primary key.
 INDEXES = text("""
 SELECT key.name, key."unique" AS is_unique, key.origin, key.partial, part.name AS column_name, part.cid, part.coll,
-       part."desc" AS descending
+       part."desc" AS descending, part.key AS of_key
 FROM pragma_index_list(:table, :schema) AS key
-JOIN pragma_index_xinfo(key.name, :schema) AS part ON part.key = 1
+JOIN pragma_index_xinfo(key.name, :schema) AS part
 ORDER BY key.origin <> 'pk', key.origin <> 'u', key.name, part.seqno
 """)
 
@@ -76,7 +78,8 @@ class Index:
         unique: whether it tells rows apart.
         origin: `pk`, `u` (a UNIQUE in the table) or `c` (a CREATE INDEX).
         partial: whether it leaves rows out.
-        parts: its parts in order; one over an expression has no column's name.
+        parts: its key's parts in order; one over an expression has no column's name.
+        order: its key's columns and those that follow, as far as each is one, and ascending; the rowid is None.
     """
 
     def __init__(self, parts: Sequence[RowMapping]) -> None:
@@ -84,7 +87,9 @@ class Index:
         self.unique = bool(parts[0]["is_unique"])
         self.origin = str(parts[0]["origin"])
         self.partial = bool(parts[0]["partial"])
-        self.parts = parts
+        self.parts = [part for part in parts if part["of_key"]]
+        orderly = takewhile(lambda part: part["cid"] != _EXPRESSION and not part["descending"], parts)
+        self.order: list[str | None] = [part["column_name"] for part in orderly]
 
     @property
     def columns(self) -> tuple[str, ...]:
@@ -98,6 +103,11 @@ class Index:
             and str(part["coll"]).upper() == (collations.get(part["column_name"]) or "BINARY")
             for part in self.parts
         )
+
+
+def has_rowid_key(facts: TableFacts) -> bool:
+    """Whether a table's primary key is another name of its rowid."""
+    return any(known.default == NEXT_ROWID for known in facts.columns.values())
 
 
 def place_of(table: Table) -> dict[str, str]:
@@ -250,7 +260,7 @@ def _column_facts(
     is_rowid: bool,
 ) -> ColumnFacts:
     name = row["name"]
-    uuid = kind.length == _UUID_LENGTH and _is_uuid(table, name)
+    uuid = kind.affinity is Affinity.TEXT and _is_uuid(table, name)
     collation = collations.get(name)
     whole = kind.driver_type == "int8"
     return ColumnFacts(
