@@ -13,11 +13,11 @@ import pytest
 from tests.conftest import SHOP
 from tests.support import strikes
 from tests.support.chaos_size import chance, sized
-from tests.support.databases import fresh_database, make_template
 from tests.support.fault_plan import FaultsByChance
 from tests.support.fault_proxy import FaultProxy
 from tests.support.fleet import Fleet
 from tests.support.forge import Forge
+from tests.support.postgres_databases import fresh_database, make_template
 from tests.support.storm import Aftermath, Storm
 from tests.support.strikes import Scene, Strike
 from tests.support.workload import Workload

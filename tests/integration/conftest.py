@@ -8,7 +8,8 @@ import pytest
 from sqlalchemy import Table, make_url, text
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
-from tests.support.databases import VERSIONS, older_bin_dir
+from tests.support.chosen import POSTGRES_VERSIONS
+from tests.support.postgres_databases import older_bin_dir
 from worker.core.merge_counts import MergeCounts
 from worker.database.postgres.catalogue import read_table_facts
 from worker.database.postgres.merge import PostgresMerge
@@ -18,7 +19,7 @@ Upsert = Callable[..., Awaitable[MergeCounts]]
 SCHEMAS = count(1)
 
 
-@pytest.fixture(scope="session", params=VERSIONS)
+@pytest.fixture(scope="session", params=POSTGRES_VERSIONS)
 def each_postgres(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """The address of a server, once with a PostgreSQL 18 and once with an older one."""
     folder = Path(tmp_path_factory.mktemp("postgres")) / "server"

@@ -9,7 +9,7 @@ from pydantic import SecretStr
 from sqlalchemy import Connection, text
 
 from tests.conftest import Servers
-from tests.support.databases import fresh_database
+from tests.support.postgres_databases import fresh_database
 from worker.core.errors import LedgerVersionError
 from worker.core.settings import Settings
 from worker.database.engine import Database, open_database

@@ -237,10 +237,10 @@ class JobTools:
     async def move_rows(
         self, table: Table, archive: Table, columns: Sequence[str], condition: ColumnElement[bool]
     ) -> tuple[int, int]:
-        """Delete rows and insert each into another table in one statement; how many it did of either."""
-        found = await self.execute(self._database.dialect.move_rows(table, archive, columns, condition))
-        row = found.mappings().one()
-        return row["deleted"], row["archived"]
+        """Delete rows and insert each into another table; how many it did of either."""
+        await self._session.flush()
+        connection = await self._session.connection()
+        return await self._database.dialect.move_rows(connection, table, archive, columns, condition)
 
     async def take_rows(
         self,
@@ -250,7 +250,9 @@ class JobTools:
         order: Sequence[ColumnElement[object]],
     ) -> Sequence[Sequence[object]]:
         """Delete rows and return something of each, sorted by the columns of `order`."""
-        return (await self.execute(self._database.dialect.take_rows(table, selected, condition, order))).all()
+        await self._session.flush()
+        connection = await self._session.connection()
+        return await self._database.dialect.take_rows(connection, table, selected, condition, order)
 
     async def check_now(self) -> None:
         """Have deferred constraints checked by each statement of the chunk: a refused row is found, not a COMMIT."""

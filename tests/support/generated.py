@@ -1,0 +1,34 @@
+"""How pytest makes one test for each database: those that use the fixture `server`, by the mark `only_on`.
+
+Owns the ids and what is left out. A test that is not for a database is not made for it, so nothing of it is skipped.
+"""
+
+from typing import Final
+
+import pytest
+
+from tests.support.chosen import databases_of
+
+NOWHERE: Final = "nowhere"
+"""The id of a test that is for none of the databases that are chosen; it is deselected."""
+
+
+def generate(metafunc: pytest.Metafunc) -> None:
+    """Make a test once for each database that it is for, where it uses one."""
+    if "server" not in metafunc.fixturenames:
+        return
+    names = databases_of(metafunc.definition.iter_markers("only_on"))
+    metafunc.parametrize("server", names or [NOWHERE], ids=names or [NOWHERE], indirect=True, scope="session")
+
+
+def deselect_nowhere(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave the tests out that are for none of the databases that are chosen."""
+    nowhere = [item for item in items if _server_of(item) == NOWHERE]
+    if nowhere:
+        config.hook.pytest_deselected(items=nowhere)
+        items[:] = [item for item in items if _server_of(item) != NOWHERE]
+
+
+def _server_of(item: pytest.Item) -> object:
+    callspec = getattr(item, "callspec", None)
+    return None if callspec is None else callspec.params.get("server")
