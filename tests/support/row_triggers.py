@@ -1,0 +1,38 @@
+"""Triggers for each row, as each database writes them: one that objects to rows, and one that leaves them out.
+
+Owns their text. A condition is over NEW or OLD, which are called so everywhere. MariaDB has none that leaves rows out.
+"""
+
+from typing import Literal
+
+from tests.support.chosen import Backend
+
+Change = Literal["INSERT", "UPDATE", "DELETE"]
+
+
+def object_to(backend: Backend, table: str, change: Change, condition: str, words: str = "no") -> list[str]:
+    """Statements that make a trigger `object`, which refuses rows with some words."""
+    if backend == "postgresql":
+        return _function("object", f"IF {condition} THEN RAISE EXCEPTION '{words}'; END IF", table, change)
+    if backend == "sqlite":
+        raised = f"SELECT RAISE(ABORT, '{words}') WHERE {condition}"
+        return [f"CREATE TRIGGER object BEFORE {change} ON {table} FOR EACH ROW BEGIN {raised}; END"]
+    signal = f"IF {condition} THEN SIGNAL SQLSTATE '45000' SET MESSAGE_TEXT = '{words}'; END IF"
+    return [f"CREATE TRIGGER object BEFORE {change} ON {table} FOR EACH ROW {signal}"]
+
+
+def swallow(backend: Backend, table: str, change: Change, condition: str) -> list[str]:
+    """Statements that make a trigger `swallow`, which leaves rows out without a word."""
+    if backend == "postgresql":
+        return _function("swallow", f"IF {condition} THEN RETURN NULL; END IF", table, change)
+    assert backend == "sqlite", "a trigger of MariaDB's leaves nothing out"
+    ignored = f"SELECT RAISE(IGNORE) WHERE {condition}"
+    return [f"CREATE TRIGGER swallow BEFORE {change} ON {table} FOR EACH ROW BEGIN {ignored}; END"]
+
+
+def _function(name: str, body: str, table: str, change: Change) -> list[str]:
+    row = "OLD" if change == "DELETE" else "NEW"
+    return [
+        f"CREATE FUNCTION {name}() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN {body}; RETURN {row}; END $$",
+        f"CREATE TRIGGER {name} BEFORE {change} ON {table} FOR EACH ROW EXECUTE FUNCTION {name}()",
+    ]
