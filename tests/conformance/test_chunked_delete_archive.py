@@ -42,7 +42,7 @@ from tests.support.deleting import (
 from tests.support.impatient import is_let
 from tests.support.lock_waits import until_somebody_waits
 from tests.support.own_session import execute, put, rows_of, value_of
-from tests.support.refusals import refused_by
+from tests.support.refused_as import refused_by
 from tests.support.row_triggers import swallow
 from worker.core.settings import Settings
 from worker.database.column_types import utc_now

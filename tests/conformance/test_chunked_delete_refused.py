@@ -20,7 +20,7 @@ from tests.support.deleting import (
     result_of,
 )
 from tests.support.own_session import execute, put, rows_of, value_of
-from tests.support.refusals import refused_by
+from tests.support.refused_as import refused_by
 from tests.support.row_triggers import object_to
 from worker.core.outcomes import Interrupted
 from worker.core.settings import Settings

@@ -7,17 +7,25 @@ from functools import partial
 from typing import Any
 
 import pytest
-from sqlalchemy import text
+from sqlalchemy import Column, ForeignKeyConstraint, Integer, MetaData, Table, bindparam, column, select, text, update
 from sqlalchemy.exc import DBAPIError
+from sqlalchemy.sql.base import Executable
 from sqlmodel import SQLModel
 
 from tests.conftest import MakeRunner
-from tests.support.league_models import LEAGUE
+from tests.support.chosen import Backend
+from tests.support.league_models import BENCH, HERO, LEAGUE, TEAM, Form
+from tests.support.lock_waits import until_somebody_waits
+from tests.support.own_session import Rows, analyze, execute, put, rows_of, value_of
+from tests.support.rebuild import rebuild
+from tests.support.refused_as import refused_by
+from tests.support.row_triggers import swallow
 from worker.core.events import ChunkCommitted, Event
 from worker.core.outcomes import Failed, Interrupted, Outcome, Succeeded
 from worker.core.settings import Settings
 from worker.database.claims import Delivery
 from worker.database.engine import Database
+from worker.database.tables import MOVES, PROGRESS, QUARANTINE
 from worker.declare.tables import find_tables
 from worker.run.runner import Runner
 from worker.run.stop_signal import StopSignal
@@ -27,7 +35,6 @@ REASON = "the season ended"
 MODELS = ("tests.support.league_models",)
 
 Run = Callable[..., Awaitable[Outcome]]
-Rows = list[tuple[Any, ...]]
 
 
 @pytest.fixture
@@ -41,26 +48,12 @@ async def league(database: Database) -> None:
     """Three teams; a hundred heroes, numbered from 1, of whom every second is in team 1, the others in none."""
     async with database.engine.begin() as connection:
         await connection.run_sync(SQLModel.metadata.create_all, [model.__table__ for model in LEAGUE])  # type: ignore[attr-defined]  # SQLModel sets it
-    await execute(database, "INSERT INTO team SELECT n, 'team ' || n FROM generate_series(1, 3) AS n")
-    await execute(
-        database,
-        "INSERT INTO hero (id, name, team_id, strength, active) "
-        f"SELECT n, 'hero ' || n, CASE n % 2 WHEN 0 THEN 1 END, 1, true FROM generate_series(1, {HEROES}) AS n",
-    )
-
-
-async def execute_all(database: Database, statements: Sequence[str]) -> None:
-    """Run statements in one transaction of the test's own."""
-    async with database.engine.begin() as connection:
-        for statement in statements:
-            await connection.execute(text(statement))
-
-
-async def execute(database: Database, statement: str, **values: Any) -> Rows:
-    """Run a statement in a session of the test's own."""
-    async with database.engine.begin() as connection:
-        found = await connection.execute(text(statement), values)
-        return [tuple(row) for row in found] if found.returns_rows else []
+    await put(database, TEAM, [{"id": n, "name": f"team {n}"} for n in (1, 2, 3)])
+    heroes = [
+        {"id": n, "name": f"hero {n}", "team_id": None if n % 2 else 1, "strength": 1, "active": True}
+        for n in range(1, HEROES + 1)
+    ]
+    await put(database, HERO, heroes)
 
 
 @pytest.fixture
@@ -98,14 +91,8 @@ def counts(outcome: Outcome) -> tuple[int, int, int]:
 
 async def audit(database: Database) -> Rows:
     """The audit rows' keys, old and new values, in the order in which they were written."""
-    return [
-        tuple(row)
-        for row in await execute(
-            database,
-            "SELECT CAST(row_key AS jsonb), CAST(old_value AS jsonb), CAST(new_value AS jsonb) "
-            "FROM heavylift_moves ORDER BY id",
-        )
-    ]
+    moves = MOVES.c
+    return await rows_of(database, select(moves.row_key, moves.old_value, moves.new_value).order_by(moves.id))
 
 
 async def test_rows_of_a_where_move_and_say_so(run: Run, database: Database) -> None:
@@ -123,13 +110,12 @@ async def test_rows_of_a_where_move_and_say_so(run: Run, database: Database) -> 
 async def test_an_audit_row_says_who_when_what_and_why(run: Run, database: Database) -> None:
     """Run, table, key, column, reason, actor and moment stand beside the two values."""
     await run(run_id="who", ids=[5], reason="  sold to team 2 ")
-    ((run_id, table, key, column, reason, actor, recent),) = await execute(
-        database,
-        "SELECT run_id, table_name, CAST(row_key AS jsonb), column_name, reason, actor, "
-        "moved_at BETWEEN now() - interval '1 minute' AND now() FROM heavylift_moves",
-    )
-    assert (run_id, table, key, column, reason, recent) == ("who", "hero", {"id": 5}, "team_id", "sold to team 2", True)
-    assert actor == "one"
+    now = datetime.now(UTC)
+    moves = MOVES.c
+    found = (moves.run_id, moves.table_name, moves.row_key, moves.column_name, moves.reason, moves.actor)
+    ((*told, moved_at),) = await rows_of(database, select(*found, moves.moved_at))
+    assert told == ["who", "hero", {"id": 5}, "team_id", "sold to team 2", "one"]
+    assert abs(now - moved_at) < timedelta(minutes=1)
 
 
 async def test_ids_move_each_once(run: Run, database: Database) -> None:
@@ -160,19 +146,26 @@ async def test_interrupted_at_each_chunk(run: Run, database: Database, form: str
     assert sorted(key["id"] for key, _, _ in await audit(database)) == list(range(1, total + 1))
 
 
+@asynccontextmanager
+async def while_changed(run: Run, database: Database, backend: Backend, *changes: str) -> AsyncIterator[None]:
+    """Another session's changes, which are committed as soon as somebody waits for them."""
+    async with database.engine.connect() as other:
+        for change in changes:
+            await other.execute(text(change))
+        async with until_somebody_waits(run.database, backend):
+            yield
+        await other.commit()
+
+
 @pytest.mark.parametrize("form", ["where", "ids"])
-async def test_the_old_value_is_the_one_under_the_lock(run: Run, database: Database, form: str) -> None:
+async def test_the_old_value_is_the_one_under_the_lock(
+    run: Run, database: Database, backend: Backend, form: str
+) -> None:
     """What another session writes before the row can be locked is what the audit row says, and decides what moves."""
     given: Mapping[str, Any] = {"ids": [2, 4, 6]} if form == "ids" else {"where": {"id": {"in": [2, 4, 6]}}}
-    async with database.engine.begin() as other:
-        await other.execute(text("UPDATE hero SET team_id = 3 WHERE id = 4"))
-        await other.execute(text("UPDATE hero SET team_id = 2 WHERE id = 6"))
+    changes = ("UPDATE hero SET team_id = 3 WHERE id = 4", "UPDATE hero SET team_id = 2 WHERE id = 6")
+    async with while_changed(run, database, backend, *changes):
         running = asyncio.ensure_future(run(**given))
-        waiting = text("SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock'")
-        async with database.engine.connect() as looking:
-            while not (await looking.execute(waiting)).scalar_one():
-                await looking.rollback()
-                assert not running.done()
     assert counts(await running) == (2, 1, 0)
     assert await audit(database) == [({"id": 2}, 1, 2), ({"id": 4}, 3, 2)]
 
@@ -187,57 +180,71 @@ async def test_few_rows_are_found_by_their_index(
     """Rows of one value are walked along its index, and none is met again where it has moved to."""
     await execute(database, "UPDATE hero SET team_id = 3 WHERE id IN (10, 90)")
     await execute(database, "UPDATE hero SET team_id = 2 WHERE id IN (11, 91)")
-    await execute(database, "CREATE INDEX ON hero (team_id, id)")
-    await execute(database, "ANALYZE hero")
+    await execute(database, "CREATE INDEX by_team ON hero (team_id, id)")
+    await analyze(database, "hero")
     assert counts(await run(where={"team_id": asked})) == (moved, unchanged, 0)
-    assert await execute(database, "SELECT done FROM heavylift_progress") == [(looked_at,)]
+    assert await value_of(database, "SELECT done FROM heavylift_progress") == looked_at
 
 
-async def test_a_row_that_leaves_the_where_is_not_moved(run: Run, database: Database) -> None:
+async def test_a_row_that_leaves_the_where_is_not_moved(run: Run, database: Database, backend: Backend) -> None:
     """A row that another session takes out of the `where` before it can be locked stays where that one put it."""
-    async with database.engine.begin() as other:
-        await other.execute(text("UPDATE hero SET team_id = 3 WHERE id = 4"))
+    async with while_changed(run, database, backend, "UPDATE hero SET team_id = 3 WHERE id = 4"):
         running = asyncio.ensure_future(run(where={"team_id": {"eq": 1}, "id": {"lt": 8}}))
-        waiting = text("SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock'")
-        async with database.engine.connect() as looking:
-            while not (await looking.execute(waiting)).scalar_one():
-                await looking.rollback()
-                assert not running.done()
     assert counts(await running) == (2, 0, 0)
-    assert await execute(database, "SELECT team_id FROM hero WHERE id = 4") == [(3,)]
+    assert await rows_of(database, "SELECT team_id FROM hero WHERE id = 4") == [(3,)]
 
 
-@pytest.mark.parametrize("timing", ["", "DEFERRABLE INITIALLY DEFERRED"])
-async def test_a_refused_row_is_put_aside_without_an_audit_row(run: Run, database: Database, timing: str) -> None:
+async def test_a_refused_row_is_put_aside_without_an_audit_row(run: Run, database: Database, backend: Backend) -> None:
     """Of a chunk the rows that the database refuses stay, are in quarantine and leave no trace; the others move."""
-    await execute(database, "CREATE TABLE pair (hero_id int, team_id int, PRIMARY KEY (hero_id, team_id))")
-    await execute(
-        database, "INSERT INTO pair SELECT h, t FROM generate_series(1, 100) AS h, generate_series(1, 3) AS t"
-    )
-    await execute(database, "DELETE FROM pair WHERE team_id = 2 AND hero_id IN (3, 44, 45)")
-    await execute(database, f"ALTER TABLE hero ADD CONSTRAINT fits FOREIGN KEY (id, team_id) REFERENCES pair {timing}")
+    await refer_to_pairs(database)
+    await assert_three_stay(run, database, backend)
+
+
+@pytest.mark.only_on("postgresql", "sqlite", why="MariaDB checks every foreign key at once")
+async def test_a_row_that_would_be_refused_at_the_commit(run: Run, database: Database, backend: Backend) -> None:
+    """A foreign key that waits for the COMMIT refuses single rows all the same."""
+    await refer_to_pairs(database, deferrable=True, initially="DEFERRED")
+    await assert_three_stay(run, database, backend)
+
+
+async def refer_to_pairs(database: Database, **how: Any) -> None:
+    """See that heroes may be in the teams that a table names for each: three may not be in team 2."""
+    ids = (Column("hero_id", Integer, primary_key=True), Column("team_id", Integer, primary_key=True))
+    pair = Table("pair", MetaData(), *ids)
+    async with database.engine.begin() as connection:
+        await connection.run_sync(pair.create)
+    pairs = [(hero, team) for hero in range(1, 101) for team in (1, 2, 3) if (hero, team) not in {*UNPAIRED}]
+    await put(database, pair, [{"hero_id": hero, "team_id": team} for hero, team in pairs])
+    await execute(database, "DROP TABLE bench")
+    fits = ForeignKeyConstraint(["id", "team_id"], [pair.c.hero_id, pair.c.team_id], name="fits", **how)
+    await rebuild(database, HERO, fits)
+
+
+UNPAIRED: Final = ((3, 2), (44, 2), (45, 2))
+
+
+async def assert_three_stay(run: Run, database: Database, backend: Backend) -> None:
+    """A run that moves all to team 2 moves all but three."""
     assert counts(await run(everything=True)) == (97, 0, 0)
-    assert await execute(
-        database,
-        "SELECT position, sqlstate, constraint_name, CAST(payload AS jsonb) FROM heavylift_quarantine ORDER BY id",
-    ) == [(0, "23503", "fits", {"id": n, "team_id": 2}) for n in (3, 44, 45)]
-    assert await execute(database, "SELECT id FROM hero WHERE team_id IS DISTINCT FROM 2 ORDER BY id") == [
-        (3,),
-        (44,),
-        (45,),
+    aside = QUARANTINE.c
+    columns = (aside.position, aside.sqlstate, aside.constraint_name, aside.payload)
+    assert await rows_of(database, select(*columns).order_by(aside.id)) == [
+        (0, *refused_by(backend, "foreign key", "fits"), {"id": n, "team_id": 2}) for n in (3, 44, 45)
     ]
+    elsewhere = "SELECT id FROM hero WHERE team_id <> 2 OR team_id IS NULL ORDER BY id"
+    assert await rows_of(database, elsewhere) == [(3,), (44,), (45,)]
     assert {key["id"] for key, _, _ in await audit(database)} == set(range(1, 101)) - {3, 44, 45}
-    assert await execute(database, "SELECT CAST(counters AS jsonb) ->> 'quarantined' FROM heavylift_progress") == [
-        ("3",)
-    ]
+    counters = await value_of(database, select(PROGRESS.c.counters))
+    assert counters["quarantined"] == 3
 
 
-async def test_a_team_that_does_not_exist(run: Run, database: Database) -> None:
+async def test_a_team_that_does_not_exist(run: Run, database: Database, backend: Backend) -> None:
     """Where every row is refused the run stops at fifty; what it was refused for stays to be read."""
     outcome = await run(everything=True, to=9)
     assert isinstance(outcome, Failed)
     assert outcome.error.type == "TooManyRefusedError"
-    assert await execute(database, "SELECT count(*), min(sqlstate) FROM heavylift_quarantine") == [(50, "23503")]
+    code, _ = refused_by(backend, "foreign key", "hero_team_id_fkey")
+    assert await rows_of(database, "SELECT count(*), min(sqlstate) FROM heavylift_quarantine") == [(50, code)]
     assert await audit(database) == []
 
 
@@ -247,14 +254,12 @@ async def test_a_few_refused_rows_are_no_failure(run: Run, database: Database) -
     assert await execute(database, "SELECT count(*) FROM heavylift_quarantine") == [(5,)]
 
 
-async def test_nobody_is_told_of_a_move_that_a_trigger_prevents(run: Run, database: Database) -> None:
+@pytest.mark.only_on("postgresql", "sqlite", why="a trigger of MariaDB's cannot leave a row out without an error")
+async def test_nobody_is_told_of_a_move_that_a_trigger_prevents(
+    run: Run, database: Database, backend: Backend
+) -> None:
     """A trigger that skips rows in silence fails the run, with nothing of its chunk kept."""
-    await execute(
-        database,
-        "CREATE FUNCTION stay() RETURNS trigger LANGUAGE plpgsql AS "
-        "$$ BEGIN IF NEW.id = 15 THEN RETURN NULL; END IF; RETURN NEW; END $$",
-    )
-    await execute(database, "CREATE TRIGGER stay BEFORE UPDATE ON hero FOR EACH ROW EXECUTE FUNCTION stay()")
+    await execute(database, *swallow(backend, "hero", "UPDATE", "NEW.id = 15"))
     outcome = await run(everything=True)
     assert isinstance(outcome, Failed)
     assert "kept 1 of 10 rows from being moved" in outcome.error.message

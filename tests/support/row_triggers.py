@@ -1,4 +1,4 @@
-"""Triggers for each row, as each database writes them: one that objects to rows, and one that leaves them out.
+"""Triggers for each row, as each database writes them: one that objects to rows, one leaves them out, one notes them.
 
 Owns their text. A condition is over NEW or OLD, which are called so everywhere. MariaDB has none that leaves rows out.
 """
@@ -28,6 +28,15 @@ def swallow(backend: Backend, table: str, change: Change, condition: str) -> lis
     assert backend == "sqlite", "a trigger of MariaDB's leaves nothing out"
     ignored = f"SELECT RAISE(IGNORE) WHERE {condition}"
     return [f"CREATE TRIGGER swallow BEFORE {change} ON {table} FOR EACH ROW BEGIN {ignored}; END"]
+
+
+def note(backend: Backend, table: str, change: Change = "UPDATE") -> list[str]:
+    """Statements that make a table `noted`, and a trigger that puts the `id` of each changed row there."""
+    noted, insertion = "CREATE TABLE noted (id int)", "INSERT INTO noted (id) VALUES (NEW.id)"
+    if backend == "postgresql":
+        return [noted, *_function("note", insertion, table, change)]
+    action = f"BEGIN {insertion}; END" if backend == "sqlite" else insertion
+    return [noted, f"CREATE TRIGGER note AFTER {change} ON {table} FOR EACH ROW {action}"]
 
 
 def _function(name: str, body: str, table: str, change: Change) -> list[str]:
