@@ -31,12 +31,15 @@ def generate(metafunc: pytest.Metafunc) -> None:
 
 def deselect_nowhere(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Leave the tests out that are for none of the databases that are chosen."""
-    nowhere = [item for item in items if _server_of(item) == NOWHERE]
+    nowhere = [item for item in items if _is_nowhere(item)]
     if nowhere:
         config.hook.pytest_deselected(items=nowhere)
-        items[:] = [item for item in items if _server_of(item) != NOWHERE]
+        left_out = set(nowhere)
+        items[:] = [item for item in items if item not in left_out]
 
 
-def _server_of(item: pytest.Item) -> object:
+def _is_nowhere(item: pytest.Item) -> bool:
     callspec = getattr(item, "callspec", None)
-    return None if callspec is None else callspec.params.get("server")
+    server = None if callspec is None else callspec.params.get("server")
+    # the mark of a parameter is known only once the test is made with it
+    return server == NOWHERE or (server is not None and not databases_of(item.iter_markers("only_on"), [server]))

@@ -19,17 +19,14 @@ from sqlalchemy import URL, make_url
 from sqlmodel import SQLModel
 
 from tests.support.chosen import Backend
+from tests.support.mariadb import INSTALL, MariaDbProcess, find_mariadbd
 from tests.support.templates import fill_template
 
 TEMPLATE = "heavylift_template"
 
-INSTALL = "apt-get update && apt-get install --yes mariadb-server"
-
 
 def missing_mariadb() -> str | None:
     """What to install where there is no MariaDB to start; None where there is one."""
-    from tests.support.mariadb import find_mariadbd  # noqa: PLC0415
-
     return None if find_mariadbd() else f"MariaDB is not installed: {INSTALL}"
 
 
@@ -48,8 +45,6 @@ def start(folder: Path, models: Sequence[type[SQLModel]]) -> Iterator["MariaDbSe
         pytest.fail(missing)
     if missing:
         pytest.skip(missing)
-    from tests.support.mariadb import MariaDbProcess  # noqa: PLC0415
-
     with MariaDbProcess(folder) as server:
         yield asyncio.run(MariaDbServer.make(server.url, models))
 
