@@ -13,9 +13,10 @@ import pytest
 from sqlalchemy import select, text
 from sqlalchemy.exc import DBAPIError
 
-from tests.support.bank import ALLOW, BANK, ENVIRONMENT, Row, balances, broken, open_bank, row, run_sql
+from tests.support.bank import ALLOW, BANK, ENVIRONMENT, Row, balances, broken, open_bank, row
 from tests.support.bank_models import Account
 from tests.support.forge import Forge, ForgedWorker
+from tests.support.own_session import execute
 from worker import REGISTRY, Client, open_client
 from worker.core.settings import Settings
 from worker.database.engine import Database
@@ -138,7 +139,7 @@ async def test_no_money_is_made_or_lost(client: Client, database: Database, star
     rand = random.Random(f"{SEED} batches")
     print(f"HEAVYLIFT_SEED={SEED}")
     await open_bank(database, dict.fromkeys(ACCOUNTS, 400_000))
-    await run_sql(database, f"ALTER DATABASE {database.engine.url.database} SET deadlock_timeout = '50ms'")
+    await execute(database, f"ALTER DATABASE {database.engine.url.database} SET deadlock_timeout = '50ms'")
     batches = some_batches(rand)
     twice = [rand.sample(rows, len(rows)) for rows in rand.sample(batches, SENT_TWICE)]
     runs = [*batches, *twice]

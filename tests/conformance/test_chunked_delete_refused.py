@@ -96,7 +96,7 @@ async def test_what_is_kept_of_a_refused_row(make_runner: MakeRunner, database: 
     ((*why, payload, reason),) = await rows_of(
         database, select(aside.sqlstate, aside.constraint_name, aside.payload, aside.reason)
     )
-    assert tuple(why) == refused_by(backend, "foreign key", "visit_event_id_fkey")
+    assert tuple(why) == refused_by(backend, "referred to", "visit_event_id_fkey")
     assert payload == {
         "id": 7,
         "kind": "new",

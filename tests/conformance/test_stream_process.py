@@ -313,9 +313,7 @@ async def test_what_does_not_fit_or_is_refused_is_put_aside(
 
     assert counts(await run(function, snapshot=snapshot)) == (HEROES, HEROES - 3)
     aside = QUARANTINE.c
-    refused = await rows_of(
-        database, select(aside.sqlstate, aside.constraint_name, aside.payload).order_by(aside.id)
-    )
+    refused = await rows_of(database, select(aside.sqlstate, aside.constraint_name, aside.payload).order_by(aside.id))
     assert refused == [
         (None, None, {"id": 12, "strength": "strong"}),
         (None, None, {"id": 14, "strength": None}),

@@ -28,7 +28,10 @@ def reshaped(
         types: other types of columns.
         name: another name.
     """
-    copied = table.to_metadata(MetaData(), name=name or table.name)
+    metadata = MetaData()
+    for referred in {key.column.table for key in table.foreign_keys} - {table}:
+        referred.to_metadata(metadata)
+    copied = table.to_metadata(metadata, name=name or table.name)
     for constraint in [found for found in copied.constraints if found.name in without]:
         copied.constraints.discard(constraint)
     for column, type_ in (types or {}).items():

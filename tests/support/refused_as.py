@@ -5,27 +5,27 @@ from typing import Final, Literal
 
 from tests.support.chosen import Backend
 
-Kind = Literal["primary key", "unique", "foreign key", "check", "not null"]
+Kind = Literal["primary key", "unique", "foreign key", "referred to", "check"]
 
-_CODES: Final[Mapping[Kind, str]] = {
-    "primary key": "23505",
-    "unique": "23505",
-    "foreign key": "23503",
-    "check": "23514",
-    "not null": "23502",
+_CODES: Final[Mapping[Backend, Mapping[Kind, str]]] = {
+    "postgresql": {
+        "primary key": "23505",
+        "unique": "23505",
+        "foreign key": "23503",
+        "referred to": "23503",
+        "check": "23514",
+    },
+    "sqlite": {"primary key": "1555", "unique": "2067", "foreign key": "787", "referred to": "787", "check": "275"},
+    "mariadb": {"primary key": "1062", "unique": "1062", "foreign key": "1452", "referred to": "1451", "check": "4025"},
 }
-"""PostgreSQL's."""
 
 
-def refused_by(backend: Backend, kind: Kind, name: str) -> tuple[str | None, str | None]:
-    """SQLSTATE and constraint.
+def refused_by(backend: Backend, kind: Kind, name: str) -> tuple[str, str | None]:
+    """Code and constraint.
 
     Args:
         backend: the database.
-        kind: of the constraint.
+        kind: of the constraint; `referred to` where a row may not go because another one refers to it.
         name: of the constraint, where the database tells it.
     """
-    if backend == "postgresql":
-        return _CODES[kind], name
-    # MariaDB has one code for all, and its driver passes no name on; SQLite has codes of its own, and no names
-    return ("23000" if backend == "mariadb" else None), None
+    return _CODES[backend][kind], name if backend == "postgresql" else None

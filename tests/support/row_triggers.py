@@ -1,4 +1,4 @@
-"""Triggers for each row, as each database writes them: one that objects to rows, one leaves them out, one notes them.
+"""Triggers for each row, as each database writes them: they object to rows, leave them out, or note them.
 
 Owns their text. A condition is over NEW or OLD, which are called so everywhere. MariaDB has none that leaves rows out.
 """
@@ -37,6 +37,17 @@ def note(backend: Backend, table: str, change: Change = "UPDATE") -> list[str]:
         return [noted, *_function("note", insertion, table, change)]
     action = f"BEGIN {insertion}; END" if backend == "sqlite" else insertion
     return [noted, f"CREATE TRIGGER note AFTER {change} ON {table} FOR EACH ROW {action}"]
+
+
+def lower(backend: Backend, table: str, column: str) -> list[str]:
+    """Statements that make a trigger `lower`, which stores a cent less in a column than an update gives it."""
+    if backend == "postgresql":
+        return _function("lower", f"NEW.{column} := NEW.{column} - 0.01", table, "UPDATE")
+    if backend == "mariadb":
+        return [f"CREATE TRIGGER lower BEFORE UPDATE ON {table} FOR EACH ROW SET NEW.{column} = NEW.{column} - 0.01"]
+    # its triggers cannot change the row, but write it again
+    again = f"UPDATE {table} SET {column} = {column} - 0.01 WHERE id = NEW.id"
+    return [f"CREATE TRIGGER lower AFTER UPDATE ON {table} FOR EACH ROW BEGIN {again}; END"]
 
 
 def _function(name: str, body: str, table: str, change: Change) -> list[str]:
