@@ -199,6 +199,8 @@ GONE: Final = "is gone"
 CHANGED: Final = "is another one than heavylift made"
 DISABLED: Final = "not enabled for everybody"
 HOLLOW: Final = "CREATE TRIGGER heavylift_refusals_no_delete BEFORE DELETE ON heavylift_refusals "
+NOTHING: Final = "RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RETURN NULL; END $$"
+FOR_DELETES: Final = "BEFORE DELETE ON heavylift_refusals FOR EACH STATEMENT EXECUTE FUNCTION heavylift_refuse_edits()"
 WITHOUT_GUARD: Final[Mapping[Backend, Mapping[str, tuple[str, tuple[str, ...]]]]] = {
     "postgresql": {
         "disabled": (DISABLED, ("ALTER TABLE heavylift_entries DISABLE TRIGGER heavylift_entries_append_only",)),
@@ -210,17 +212,11 @@ WITHOUT_GUARD: Final[Mapping[Backend, Mapping[str, tuple[str, tuple[str, ...]]]]
         "dropped": (GONE, ("DROP TRIGGER heavylift_transfers_append_only ON heavylift_transfers",)),
         "hollow": (
             "function heavylift_refuse_edits was changed",
-            (
-                "CREATE OR REPLACE FUNCTION heavylift_refuse_edits() RETURNS trigger LANGUAGE plpgsql AS "
-                "$$ BEGIN RETURN NULL; END $$",
-            ),
+            (f"CREATE OR REPLACE FUNCTION heavylift_refuse_edits() {NOTHING}",),
         ),
         "replaced": (
             DISABLED,
-            (
-                "CREATE OR REPLACE TRIGGER heavylift_refusals_append_only BEFORE DELETE ON heavylift_refusals "
-                "FOR EACH STATEMENT EXECUTE FUNCTION heavylift_refuse_edits()",
-            ),
+            (f"CREATE OR REPLACE TRIGGER heavylift_refusals_append_only {FOR_DELETES}",),
         ),
     },
     "sqlite": {
