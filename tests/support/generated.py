@@ -7,7 +7,7 @@ from typing import Final
 
 import pytest
 
-from tests.support.chosen import BACKENDS, databases_of
+from tests.support.chosen import BACKENDS, CHOSEN, databases_of
 
 NOWHERE: Final = "nowhere"
 """The id of a test that is for none of the databases that are chosen; it is deselected."""
@@ -41,5 +41,5 @@ def deselect_nowhere(config: pytest.Config, items: list[pytest.Item]) -> None:
 def _is_nowhere(item: pytest.Item) -> bool:
     callspec = getattr(item, "callspec", None)
     server = None if callspec is None else callspec.params.get("server")
-    # the mark of a parameter is known only once the test is made with it
-    return server == NOWHERE or (server is not None and not databases_of(item.iter_markers("only_on"), [server]))
+    # the mark of a parameter is known only once the test is made with it; some tests start servers of their own
+    return server == NOWHERE or not databases_of(item.iter_markers("only_on"), CHOSEN if server is None else [server])

@@ -14,7 +14,7 @@ from worker.database.engine import Database
 
 def reshaped(
     table: Table,
-    *added: Constraint | Column[object],
+    *added: Constraint | Column[Any],
     without: Collection[str] = (),
     types: Mapping[str, TypeEngine[Any]] | None = None,
     name: str | None = None,
@@ -47,7 +47,7 @@ def reshaped(
 async def rebuild(
     database: Database,
     table: Table,
-    *added: Constraint | Column[object],
+    *added: Constraint | Column[Any],
     without: Collection[str] = (),
     types: Mapping[str, TypeEngine[Any]] | None = None,
 ) -> Table:

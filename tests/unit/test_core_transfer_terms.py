@@ -35,6 +35,13 @@ def terms(key: ColumnFacts = TEXT_KEY, money: ColumnFacts = NUMERIC) -> BookTerm
     return book_terms(TableFacts("account", {"id": key, "balance": money}, (PRIMARY,)), "balance")
 
 
+def test_a_column_that_rounds_what_its_type_promises_holds_no_money() -> None:
+    """Where a database keeps fewer digits than were declared, it says so, and what to declare instead."""
+    rounded = ColumnFacts("balance", "numeric", "numeric(20,2)", nullable=False, driver_type="numeric", exact_digits=15)
+    with pytest.raises(RequestError, match=r"keeps no more than 15 digits exactly.* numeric\(15,2\), or an integer"):
+        terms(money=rounded)
+
+
 @pytest.mark.parametrize(
     ("given", "amount"),
     [

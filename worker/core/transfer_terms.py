@@ -179,6 +179,12 @@ def _refuse_inexact(table: str, money: ColumnFacts) -> None:
             f"Column {money.name!r} of table {table!r} is {money.full_type}, which does not hold money exactly. "
             "Transfers need a numeric, such as numeric(20,2), or an integer of the money's smallest unit"
         )
+    if money.exact_digits is not None:
+        raise RequestError(
+            f"Column {money.name!r} of table {table!r} is {money.full_type}, of which this database keeps no more than "
+            f"{money.exact_digits} digits exactly. Transfers need a numeric with no more, such as "
+            f"numeric({money.exact_digits},2), or an integer of the money's smallest unit"
+        )
     if money.generated:
         raise RequestError(
             f"Column {money.name!r} of table {table!r} is written by the database alone, so no transfer can change it. "

@@ -2,14 +2,12 @@
 
 from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
-from importlib import import_module
 from typing import Any
 
 from sqlalchemy import Column, ColumnElement, Connection, FromClause, Select, Table
 from sqlalchemy import Dialect as SqlDialect
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 from sqlalchemy.pool import ManagesConnection
-from sqlalchemy.sql.base import Executable
 
 from worker.core.outcomes import Outcome, Status
 from worker.core.preflight import Change, Surroundings
@@ -24,7 +22,9 @@ from worker.database.classify import ErrorTable
 from worker.database.dialect import Encoder
 from worker.database.mysql import (
     aside,
+    book_statements,
     books_guard,
+    catalogue,
     column_types,
     connections,
     enqueue,
@@ -32,33 +32,18 @@ from worker.database.mysql import (
     limits,
     migration_lock,
     moves_guard,
+    planner,
     pressure,
+    removal,
     snapshot,
+    surroundings,
 )
 from worker.database.mysql.errors import MYSQL_ERRORS
-
-
-
-class _Later:
-    """A module of this package that is looked for when it is asked for something."""
-
-    def __init__(self, name: str) -> None:
-        self._name = name
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(import_module(f"worker.database.mysql.{self._name}"), name)
-
-
-book_statements: Any = _Later("book_statements")
-catalogue: Any = _Later("catalogue")
-planner: Any = _Later("planner")
-removal: Any = _Later("removal")
-surroundings: Any = _Later("surroundings")
-exact_types: Any = _Later("exact_types")
-merge: Any = _Later("merge")
-row_update: Any = _Later("row_update")
-sent_rows: Any = _Later("sent_rows")
-sent_values: Any = _Later("sent_values")
+from worker.database.mysql.exact_types import as_stored
+from worker.database.mysql.merge import MySqlMerge
+from worker.database.mysql.row_update import MySqlRowUpdate, MySqlWhereUpdate
+from worker.database.mysql.sent_rows import differs
+from worker.database.mysql.sent_values import column_encoder
 
 # imported for what they register
 _ = (column_types, moves_guard)
@@ -164,33 +149,33 @@ class MySql:
         self, current: ColumnElement[Any], incoming: ColumnElement[Any], facts: ColumnFacts
     ) -> ColumnElement[bool]:
         """See `sent_rows.differs`."""
-        return sent_rows.differs(current, incoming, facts)
+        return differs(current, incoming, facts)
 
     def as_stored(self, value: ColumnElement[object], facts: ColumnFacts) -> ColumnElement[object]:
         """See `exact_types.as_stored`."""
-        return exact_types.as_stored(value, facts)
+        return as_stored(value, facts)
 
     def encoder(self, column: Column[object], facts: ColumnFacts, dialect: SqlDialect) -> Encoder:
         """See `sent_values.column_encoder`."""
-        return sent_values.column_encoder(column, facts, dialect)
+        return column_encoder(column, facts, dialect)
 
     def merge(
         self, table: Table, facts: TableFacts, *, columns: Sequence[str], key: Sequence[str], update: Sequence[str]
-    ) -> Any:
+    ) -> MySqlMerge:
         """See `merge.MySqlMerge`."""
-        return merge.MySqlMerge(table, facts, columns=columns, key=key, update=update)
+        return MySqlMerge(table, facts, columns=columns, key=key, update=update)
 
     def row_update(
         self, table: Table, facts: TableFacts, *, columns: Sequence[str], key: Sequence[str]
-    ) -> Any:
+    ) -> MySqlRowUpdate:
         """See `row_update.MySqlRowUpdate`."""
-        return row_update.MySqlRowUpdate(table, facts, columns=columns, key=key)
+        return MySqlRowUpdate(table, facts, columns=columns, key=key)
 
-    def where_update(self, table: Table, facts: TableFacts, values: Mapping[str, object]) -> Any:
+    def where_update(self, table: Table, facts: TableFacts, values: Mapping[str, object]) -> MySqlWhereUpdate:
         """See `row_update.MySqlWhereUpdate`."""
-        return row_update.MySqlWhereUpdate(table, facts, values)
+        return MySqlWhereUpdate(table, facts, values)
 
-    def books(self, table: Table, terms: BookTerms) -> Any:
+    def books(self, table: Table, terms: BookTerms) -> book_statements.MySqlBooks:
         """See `book_statements.MySqlBooks`."""
         return book_statements.MySqlBooks(table, terms)
 
@@ -218,21 +203,27 @@ class MySql:
         """See `surroundings.read_surroundings`."""
         return await surroundings.read_surroundings(connection, table, change)
 
-    def move_rows(
-        self, table: Table, archive: Table, columns: Sequence[str], condition: ColumnElement[bool]
-    ) -> Executable:
-        """See `removal.move_rows`."""
-        return removal.move_rows(table, archive, columns, condition)
-
-    def take_rows(
+    async def move_rows(
         self,
+        connection: AsyncConnection,
+        table: Table,
+        archive: Table,
+        columns: Sequence[str],
+        condition: ColumnElement[bool],
+    ) -> tuple[int, int]:
+        """See `removal.move_rows`."""
+        return await removal.move_rows(connection, table, archive, columns, condition)
+
+    async def take_rows(
+        self,
+        connection: AsyncConnection,
         table: Table,
         selected: Sequence[ColumnElement[object]],
         condition: ColumnElement[bool],
         order: Sequence[ColumnElement[object]],
-    ) -> Executable:
+    ) -> Sequence[Sequence[object]]:
         """See `removal.take_rows`."""
-        return removal.take_rows(table, selected, condition, order)
+        return await removal.take_rows(connection, table, selected, condition, order)
 
     def advice_after_delete(self, table: Table) -> str:
         """See `removal.advice`."""

@@ -11,14 +11,14 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from worker.core.merge_counts import MergeCounts
 from worker.core.table_facts import TableFacts
 from worker.database.dialect import Encoder
+from worker.database.merge_shape import MergeShape, merge_shape
+from worker.database.model_defaults import Maker, value_maker
 from worker.database.postgres.key_order import KeyOrder
-from worker.database.postgres.merge_shape import MergeShape, merge_shape
 from worker.database.postgres.merge_statement import merge_statement
-from worker.database.postgres.model_defaults import Maker, value_maker
-from worker.database.postgres.row_shape import RowShape
 from worker.database.postgres.sent_rows import value_name
 from worker.database.postgres.sent_values import column_encoder
 from worker.database.postgres.touches import Touches
+from worker.database.row_shape import RowShape
 
 
 class PostgresMerge:
