@@ -10,6 +10,7 @@ from typing import Any, Final
 import pytest
 from sqlalchemy import Column, Integer, MetaData, Table, text
 from sqlalchemy import select as select_rows
+from sqlalchemy.exc import DBAPIError
 from sqlmodel import col, select, update
 
 from tests.conftest import MakeRunner
@@ -384,6 +385,18 @@ async def test_a_query_that_writes_is_refused(attempts: MakeAttempts, database: 
     outcome = await attempts(body)()
     assert not isinstance(outcome, Succeeded)
     assert await rows_of(database, "SELECT n FROM spoilt") == []
+
+
+async def test_a_snapshot_only_reads(database: Database, settings: Settings) -> None:
+    """What is written in it is refused; its connection writes as before when it is back."""
+    async with open_snapshot(database, settings) as snapshot:
+        connection = await snapshot.connection()
+        assert (await connection.execute(text("SELECT count(*) FROM tally"))).scalar_one() == ROWS
+        with pytest.raises(DBAPIError):
+            await connection.execute(text("UPDATE tally SET value = 7"))
+    assert await values(database) == [0] * ROWS
+    await execute(database, "UPDATE tally SET value = 7")
+    assert await values(database) == [7] * ROWS
 
 
 @pytest.mark.only_on("postgresql", why="what is asked here are settings of PostgreSQL's")

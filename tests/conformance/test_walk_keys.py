@@ -124,7 +124,7 @@ async def visit(ctx: JobContext) -> list[int]:
     table = ctx.tables.get("parcel").table
     walk = primary_walk(table, await ctx.tools.table_facts(table))
     async for span in ctx.spans(walk, true()):
-        found = select(table.c.n).where(span.condition).order_by(*walk.order)
+        found = select(table.c.n).where(span.condition).order_by(*walk.key)
         seen = span.keep.get("seen", [])
         assert isinstance(seen, list)
         span.keep["seen"] = [*seen, *(await ctx.tools.execute(found)).scalars()]

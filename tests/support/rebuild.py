@@ -6,7 +6,7 @@ Owns that. Refuses to say which shapes there are: a test builds them of SQLAlche
 from collections.abc import Collection, Mapping
 from typing import Any
 
-from sqlalchemy import Column, Constraint, MetaData, Table, insert, select
+from sqlalchemy import Column, Constraint, MetaData, PrimaryKeyConstraint, Table, insert, select
 from sqlalchemy.types import TypeEngine
 
 from worker.database.engine import Database
@@ -38,10 +38,20 @@ def reshaped(
         copied.c[column].type = type_
     for part in added:
         if isinstance(part, Column):
+            if not part.primary_key:
+                _leave_key(copied, part.name)
             copied.append_column(part, replace_existing=True)
         else:
             copied.append_constraint(part)
     return copied
+
+
+def _leave_key(table: Table, name: str) -> None:
+    """See that a column is no part of the primary key any more."""
+    if name in table.primary_key:
+        rest = [column.name for column in table.primary_key if column.name != name]
+        table.c[name].primary_key = False
+        table.append_constraint(PrimaryKeyConstraint(*rest))
 
 
 async def rebuild(
