@@ -85,6 +85,8 @@ class MariaDbProcess(ServerProcess):
             f"--bind-address={LOOPBACK}",
             f"--port={self.port}",
             f"--socket={self._home() / 'socket'}",
+            # a server that starts deletes what others have of temporary tables in a folder that they share
+            f"--tmpdir={self._home()}",
             f"--pid-file={self._home() / 'pid'}",
             f"--init-file={self.folder.path / 'init.sql'}",
             "--skip-name-resolve",

@@ -15,7 +15,7 @@ LEDGER = "heavylift_"
 """How the names of the ledger's own tables begin."""
 
 
-def exact_collation(dialect: Any) -> str:
+def exact_collation(dialect: Any) -> str:  # noqa: ANN401 - SQLAlchemy's, which says of itself which server it met
     """A collation in which no two texts are equal but the same one: most take "a" and "a " for equal."""
     return "utf8mb4_nopad_bin" if dialect.is_mariadb else "utf8mb4_0900_bin"
 
@@ -61,7 +61,7 @@ def _now(element: utc_now, compiler: SQLCompiler, **_: object) -> str:
 
 @compiles(CreateTable, "mysql")
 def _create_table(element: CreateTable, compiler: DDLCompiler, **options: object) -> str:
-    text = compiler.visit_create_table(element, **options)
+    text: str = compiler.visit_create_table(element, **options)  # type: ignore[no-untyped-call]
     if not element.element.name.startswith(LEDGER):
         return text
     return f"{text.rstrip()} ENGINE=InnoDB DEFAULT CHARSET=utf8mb4 COLLATE={exact_collation(compiler.dialect)}"

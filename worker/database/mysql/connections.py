@@ -6,7 +6,7 @@ Owns the engine's options. Refuses to know what a transaction is for: execution 
 import asyncio
 from collections.abc import Mapping
 from functools import partial
-from typing import Any, Final
+from typing import Final
 from weakref import WeakSet
 
 import aiomysql
@@ -59,7 +59,7 @@ def is_open(connection: ManagesConnection) -> bool:
     return driver_of(connection).is_open
 
 
-async def _open(*, patience_s: float, family: "WeakSet[WorkerConnection]", **options: Any) -> WorkerConnection:
+async def _open(*, patience_s: float, family: "WeakSet[WorkerConnection]", **options: object) -> WorkerConnection:
     connection = WorkerConnection(patience_s=patience_s, family=family, **options)
     try:
         # aiomysql's own timeout ends where the handshake begins

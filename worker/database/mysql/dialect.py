@@ -39,11 +39,11 @@ from worker.database.mysql import (
     surroundings,
 )
 from worker.database.mysql.errors import MYSQL_ERRORS
-from worker.database.mysql.exact_types import as_stored
 from worker.database.mysql.merge import MySqlMerge
 from worker.database.mysql.row_update import MySqlRowUpdate, MySqlWhereUpdate
 from worker.database.mysql.sent_rows import differs
 from worker.database.mysql.sent_values import column_encoder
+from worker.database.mysql.stored_forms import as_stored
 
 # imported for what they register
 _ = (column_types, moves_guard)
@@ -152,7 +152,7 @@ class MySql:
         return differs(current, incoming, facts)
 
     def as_stored(self, value: ColumnElement[object], facts: ColumnFacts) -> ColumnElement[object]:
-        """See `exact_types.as_stored`."""
+        """See `stored_forms.as_stored`."""
         return as_stored(value, facts)
 
     def encoder(self, column: Column[object], facts: ColumnFacts, dialect: SqlDialect) -> Encoder:

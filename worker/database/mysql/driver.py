@@ -8,8 +8,8 @@ its end. Refuses to choose limits.
 
 import asyncio
 from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
-from typing import Any, Final, NoReturn
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from typing import Any, Final
 from weakref import WeakSet
 
 import aiomysql
@@ -39,8 +39,8 @@ MODES: Final = (
 
 _OPENING: Final = (
     "SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED",
-    f"SET SESSION autocommit=0, time_zone='+00:00', sql_mode='{MODES}', sql_safe_updates=0, foreign_key_checks=1,"
-    " unique_checks=1",
+    f"SET SESSION autocommit=0, time_zone='+00:00', sql_mode='{MODES}', sql_safe_updates=0, foreign_key_checks=1",
+    "SET SESSION unique_checks=1",
 )
 _FACTS: Final = "SELECT @@max_allowed_packet, @@innodb_rollback_on_timeout, CONNECTION_ID()"
 
@@ -70,7 +70,7 @@ class WorkerConnection(aiomysql.Connection):  # type: ignore[misc]  # aiomysql h
         options: aiomysql's.
     """
 
-    def __init__(self, *, patience_s: float, family: "WeakSet[WorkerConnection]", **options: Any) -> None:
+    def __init__(self, *, patience_s: float, family: "WeakSet[WorkerConnection]", **options: object) -> None:
         super().__init__(**{**options, "autocommit": None})
         self._usual_patience_s = patience_s
         self._applied: dict[str, str] = {}
@@ -116,7 +116,7 @@ class WorkerConnection(aiomysql.Connection):  # type: ignore[misc]  # aiomysql h
         statement = _encoded(sql)
         if self._spent is not None:
             if not statement.startswith(b"ROLLBACK TO SAVEPOINT"):
-                self._refuse_spent()
+                raise _refusal(self._spent)
             # the savepoint went with the transaction, and with it what it was to undo
             statement = b"DO 0"
         preludes, changed = self._preludes() if self.untouched else ((), {})
@@ -142,8 +142,10 @@ class WorkerConnection(aiomysql.Connection):  # type: ignore[misc]  # aiomysql h
 
     async def commit(self) -> None:
         """COMMIT, where anything was sent."""
-        if self._spent is not None:
-            self._refuse_spent()
+        spent, self._spent = self._spent, None
+        if spent is not None:
+            await self._end("ROLLBACK")
+            raise _refusal(spent)
         await self._end("COMMIT")
 
     async def rollback(self) -> None:
@@ -161,7 +163,7 @@ class WorkerConnection(aiomysql.Connection):  # type: ignore[misc]  # aiomysql h
         async with self._answered():
             await super().ping(reconnect=False)
 
-    def cursor(self, *kinds: type) -> Any:
+    def cursor(self, *kinds: type) -> Any:  # noqa: ANN401 - the driver's
         """A cursor; one that streams is a `Stream`."""
         return super().cursor(*(Stream if issubclass(kind, aiomysql.SSCursor) else kind for kind in kinds))
 
@@ -202,15 +204,13 @@ class WorkerConnection(aiomysql.Connection):  # type: ignore[misc]  # aiomysql h
     def _left_stream(self) -> bool:
         return self.leaves_streams and self._result is not None and bool(self._result.unbuffered_active)
 
-    def _refuse_spent(self) -> NoReturn:
-        number, text = self._spent.args[:2] if self._spent is not None else (0, "")
-        raise aiomysql.OperationalError(number, f"The server has rolled this transaction back: {text}")
-
 
 class Stream(aiomysql.SSCursor):  # type: ignore[misc]  # aiomysql has no types
     """A cursor whose rows come as they are fetched, each fetch within the connection's patience."""
 
-    async def fetchone(self) -> Any:
+    _connection: WorkerConnection | None
+
+    async def fetchone(self) -> Any:  # noqa: ANN401 - a row is what the statement selects
         """The next row; None at the end."""
         async with self._answered():
             return await super().fetchone()
@@ -228,7 +228,9 @@ class Stream(aiomysql.SSCursor):  # type: ignore[misc]  # aiomysql has no types
             self._connection = None
         await super().close()
 
-    def _answered(self) -> Any:
+    def _answered(self) -> AbstractAsyncContextManager[None]:
+        if self._connection is None:
+            raise aiomysql.InterfaceError("The stream is closed")
         return self._connection._answered()  # noqa: SLF001 - the two are one
 
     async def _show_warnings(self, connection: object) -> None:
@@ -240,6 +242,10 @@ def driver_of(connection: ManagesConnection) -> WorkerConnection:
     """The driver's connection behind SQLAlchemy's."""
     driver: WorkerConnection = connection.driver_connection  # type: ignore[assignment]  # there is one while it is open
     return driver
+
+
+def _refusal(spent: aiomysql.Error) -> aiomysql.OperationalError:
+    return aiomysql.OperationalError(spent.args[0], f"The server has rolled this transaction back: {spent.args[-1]}")
 
 
 def _encoded(sql: str | bytes) -> bytes:

@@ -172,7 +172,7 @@ def _claim(connection: Connection, ordered: Sequence[Delivery], worker: str) -> 
     """The claims; None where it has to be begun anew, after giving up every lock."""
     ids = [delivery.run_id for delivery in ordered]
     known = {row.run_id: int(row.open) for row in connection.execute(_LOCK.where(PROGRESS.c.run_id.in_(ids)))}
-    more = [{"token": uuid4().hex, "open": known.get(run_id)} for run_id in ids]
+    more: list[dict[str, object]] = [{"token": uuid4().hex, "open": known.get(run_id)} for run_id in ids]
     incoming = sent(ordered, more)
     connection.execute(_CLAIM_RUNS, {"sent": incoming, "worker": worker})
     # A first claim that had to wait for another one has the run's row and lacks that of its progress, which is there

@@ -11,6 +11,7 @@ from alembic.ddl.base import AddColumn, DropColumn
 from sqlalchemy import Connection, event, text
 from sqlalchemy.ext.asyncio import AsyncConnection
 from sqlalchemy.schema import CreateIndex, CreateTable, DropIndex, DropTable
+from sqlalchemy.sql.base import Executable
 
 from worker.core.errors import SettingsError
 from worker.database.mysql.driver import driver_of
@@ -86,32 +87,24 @@ def _release_at_end(connection: Connection) -> None:
 
 def _skip_what_is_done(connection: Connection) -> None:
     @event.listens_for(connection, "before_execute", retval=True)
-    def skip(asked: Connection, element: Any, several: Any, parameters: Any, _: object) -> tuple[Any, Any, Any]:
+    def skip(
+        asked: Connection, element: Executable, several: object, parameters: object, _: object
+    ) -> tuple[Executable, object, object]:
         return _NOTHING if _is_done(asked, element) else element, several, parameters
 
 
 def _is_done(connection: Connection, element: object) -> bool:
     match element:
-        case CreateTable():
-            return _has(connection, _TABLE, element.element.name)
-        case DropTable():
-            return not _has(connection, _TABLE, element.element.name)
-        case CreateIndex():
-            return _has_index(connection, element)
-        case DropIndex():
-            return not _has_index(connection, element)
-        case AddColumn():
-            return _has(connection, _COLUMN, element.table_name, element.column.name)
-        case DropColumn():
-            return not _has(connection, _COLUMN, element.table_name, element.column.name)
+        case CreateTable() | DropTable():
+            found = _has(connection, _TABLE, element.element.name)
+        case CreateIndex() | DropIndex():
+            table = element.element.table
+            found = table is not None and _has(connection, _INDEX, table.name, str(element.element.name))
+        case AddColumn() | DropColumn():
+            found = _has(connection, _COLUMN, element.table_name, element.column.name)
         case _:
             return False
-
-
-def _has_index(connection: Connection, element: CreateIndex | DropIndex) -> bool:
-    index = element.element
-    table = index.table
-    return table is not None and _has(connection, _INDEX, table.name, str(index.name))
+    return found is not isinstance(element, DropTable | DropIndex | DropColumn)
 
 
 def _has(connection: Connection, query: str, table: str, name: str = "") -> bool:

@@ -55,7 +55,7 @@ async def read_pressure(connection: AsyncConnection, indicators: Sequence[Indica
     """
     found: list[Measure | Unread] = []
     async with connection.begin():
-        driver = driver_of((await connection.get_raw_connection()))
+        driver = driver_of(await connection.get_raw_connection())
         limit = (
             {"max_statement_time": f"{STATEMENT_MS / 1000:.3f}"}
             if driver.is_mariadb

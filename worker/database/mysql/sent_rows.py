@@ -1,10 +1,98 @@
-"""A chunk's rows inside a statement."""
+"""A chunk's rows inside a statement: one parameter, a JSON list of rows, each a list of texts.
 
-from sqlalchemy import ColumnElement
+```sql
+SELECT * FROM JSON_TABLE(:rows, '$[*]' COLUMNS (place FOR ORDINALITY, c0 LONGTEXT PATH '$[0]', ...)) AS sent
+```
+
+Owns what every statement over such rows shares, so that all compare keys and values as the database does. The text of
+it depends on the columns, never on the number of rows.
+"""
+
+from collections.abc import Sequence
+from typing import Any, Final
+
+import orjson
+from sqlalchemy import Column, ColumnElement, Dialect, Integer, Subquery, Text, and_, column, func, text
 
 from worker.core.table_facts import ColumnFacts
+from worker.database.mysql.casts import CastAs
+from worker.database.mysql.sent_values import in_json
+from worker.database.mysql.stored_forms import differs, stored_form
+from worker.database.row_shape import RowShape
+
+__all__ = ["PLACE", "ROWS", "SentRows", "converted", "differs", "packed"]
+
+ROWS: Final = "heavylift_rows"
+"""The name of the parameter that carries the rows."""
+
+PLACE: Final = "place"
+"""The column that says which of the rows one is, from 1."""
+
+Rows = Sequence[Sequence[object]]
+"""Rows of sendable values."""
 
 
-def differs(current: ColumnElement[object], incoming: ColumnElement[object], facts: ColumnFacts) -> ColumnElement[bool]:
-    """Whether storing a value would change a row."""
-    raise NotImplementedError
+class SentRows:
+    """Rows of some columns, as a table in a statement.
+
+    Attributes:
+        table: that table: its columns are `PLACE` and c0, c1, ... in the order of `columns`.
+
+    Args:
+        shape: has facts and key.
+        columns: those whose values each row has, in this order; the key's are among them.
+        dialect: of the connection that will run the statement.
+    """
+
+    def __init__(self, shape: RowShape, columns: Sequence[Column[object]], dialect: Dialect) -> None:
+        self._shape = shape
+        self._dialect = dialect
+        self._columns = tuple(columns)
+        self.table = _json_table(len(self._columns))
+
+    def raw(self, of: Column[object]) -> ColumnElement[Any]:
+        """A column's value as it was sent."""
+        return self.table.c[f"c{self._columns.index(of)}"]
+
+    def value(self, of: Column[object]) -> ColumnElement[Any]:
+        """A column's value, to be stored."""
+        return converted(self.raw(of), of, self._shape.column_facts(of), self._dialect)
+
+    def stored(self, of: Column[object]) -> ColumnElement[Any]:
+        """A column's value, as its equality will see it once it is stored."""
+        facts = self._shape.column_facts(of)
+        return stored_form(_meant(self.raw(of), of, facts, self._dialect), facts)
+
+    def same_key(self) -> ColumnElement[bool]:
+        """Whether a row of the shape's table has the key of a row that was sent."""
+        return and_(*(part == self.stored(part) for part in self._shape.key))
+
+
+def packed(rows: Rows) -> str:
+    """Rows as the parameter `ROWS` takes them."""
+    columns = [in_json(values) for values in zip(*rows, strict=True)]
+    return orjson.dumps([*zip(*columns, strict=True)]).decode()
+
+
+def converted(
+    sent: ColumnElement[Any], column: Column[object], facts: ColumnFacts, dialect: Dialect
+) -> ColumnElement[Any]:
+    """A value as sent, such that storing it stores what was meant, or refuses it."""
+    value = _meant(sent, column, facts, dialect)
+    # their texts would be taken for bits, and for years of two digits
+    return CastAs(value, "UNSIGNED") if facts.type_name in {"bit", "year"} else value
+
+
+def _meant(
+    sent: ColumnElement[Any], column: Column[object], facts: ColumnFacts, dialect: Dialect
+) -> ColumnElement[Any]:
+    value = func.unhex(sent) if facts.driver_type == "bytea" else sent
+    expression = column.type.dialect_impl(dialect).bind_expression(value)
+    return value if expression is None else expression
+
+
+def _json_table(width: int) -> Subquery:
+    parts = ", ".join([f"{PLACE} FOR ORDINALITY", *(f"c{at} LONGTEXT PATH '$[{at}]'" for at in range(width))])
+    listed = text(f"SELECT * FROM JSON_TABLE(:{ROWS}, '$[*]' COLUMNS ({parts})) AS heavylift_json")  # noqa: S608 - see above
+    named = [column(PLACE, Integer), *(column(f"c{at}", Text) for at in range(width))]
+    return listed.columns(*named).subquery("heavylift_sent")

@@ -1,0 +1,47 @@
+"""CAST and CONVERT in the words of MariaDB and MySQL, which have fewer types there than columns can have.
+
+Owns the construct. SQLAlchemy's own leaves out, with a warning, what it does not know.
+"""
+
+from typing import Any
+
+from sqlalchemy import ColumnElement, collate, func, literal_column
+from sqlalchemy.ext.compiler import compiles
+from sqlalchemy.sql.compiler import SQLCompiler
+from sqlalchemy.sql.visitors import InternalTraversal
+from sqlalchemy.types import NULLTYPE, TypeEngine
+
+
+class CastAs(ColumnElement[Any]):
+    """A CAST.
+
+    Args:
+        value: what is cast.
+        written: to what, as SQL: `DECIMAL(12,2)`. Constant text of this package.
+        type_: of the result, where SQLAlchemy is to know.
+    """
+
+    __visit_name__ = "heavylift_cast_as"
+    inherit_cache = True
+    _traverse_internals = (("value", InternalTraversal.dp_clauseelement), ("written", InternalTraversal.dp_string))
+
+    def __init__(self, value: ColumnElement[Any], written: str, type_: TypeEngine[Any] = NULLTYPE) -> None:
+        self.value = value
+        self.written = written
+        self.type = type_
+
+
+@compiles(CastAs, "mysql", "mariadb")
+def _cast_as(element: CastAs, compiler: SQLCompiler, **options: Any) -> str:
+    return f"CAST({compiler.process(element.value, **options)} AS {element.written})"
+
+
+def in_collation(value: ColumnElement[Any], collation: str) -> ColumnElement[Any]:
+    """A text in a collation and its character set, so that it meets a column of that collation by its index."""
+    charset = collation.partition("_")[0]
+    return collate(func.convert(value.op("USING")(literal_column(charset))), collation)
+
+
+def as_bytes(value: ColumnElement[Any]) -> ColumnElement[Any]:
+    """The bytes of a text in its own character set, which compare as they are."""
+    return CastAs(value, "BINARY")

@@ -1,0 +1,152 @@
+"""INSERT of many rows: plainly, or in one pass over known and new keys, in their order.
+
+```sql
+INSERT INTO t (id, x) VALUES (1, 'a'), (2, 'b'), ...
+INSERT INTO t (id, x) VALUES (IF(@heavylift_row := @heavylift_row + 1, 1, NULL), 'a'), ...
+ON DUPLICATE KEY UPDATE id = CASE WHEN <the keys are equal> AND <note that the row was there> THEN t.id
+                             ELSE (SELECT t.id UNION ALL SELECT t.id) END
+```
+
+The second one inserts what is missing, and locks what is there, as it is: each key in its turn, so that no two
+sessions wait for each other in a circle. A plain INSERT of a key that another session has just inserted ends with a
+shared lock on it, on which several may sit, each waiting for the others to let go. Any unique index may make a row a
+duplicate: where it was not that of the key, the row in question is another one, and the second SELECT fails.
+
+Literals and not INSERT ... SELECT: that would hold the table's lock on AUTO_INCREMENT, and every other session's
+inserts up. Owns these statements. Refuses to change rows that are there.
+"""
+
+from collections.abc import Iterator, Sequence
+from typing import Any, Final
+
+from sqlalchemy import Dialect, bindparam, text
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.ext.asyncio import AsyncConnection
+from sqlalchemy.sql.compiler import SQLCompiler
+from sqlalchemy.sql.elements import ClauseElement
+from sqlalchemy.types import NullType
+
+from worker.core.table_facts import ColumnFacts
+from worker.database.merge_shape import MergeShape
+from worker.database.mysql.sent_rows import Rows
+from worker.database.mysql.type_words import AUTO_INCREMENT
+
+ANOTHER_KEY: Final = 1242
+"""ER_SUBQUERY_NO_1_ROW: in the one pass, a row is a duplicate by another index than the key's."""
+
+DUPLICATE: Final = 1062
+"""ER_DUP_ENTRY."""
+
+_BEGIN: Final = text("SET @heavylift_row = 0, @heavylift_met = CAST(REPEAT('0', :rows) AS BINARY)")
+_MET: Final = text("SELECT CAST(@heavylift_met AS BINARY)")
+_WAS_THERE: Final = ord("1")
+
+
+class RowInsert:
+    """Inserts rows of one shape: values of its `sent` columns, and what its model computes.
+
+    Args:
+        shape: which columns.
+        dialect: of the engine that will send them.
+    """
+
+    def __init__(self, shape: MergeShape, dialect: Dialect) -> None:
+        rows = shape.rows
+        preparer = dialect.identifier_preparer
+        # format_table's own annotation is missing in SQLAlchemy 2.1
+        table = preparer.format_table(rows.table)  # type: ignore[no-untyped-call]
+        columns = [*shape.sent, *shape.computed]
+        names = ", ".join(preparer.quote(column.name) for column in columns)
+        self._head = f"INSERT INTO {table} ({names}) VALUES "  # noqa: S608 - quoted identifiers of registered tables
+        self._cells = [_cell(column.type.dialect_impl(dialect).bind_expression, dialect) for column in shape.sent]
+        self._made = [_compiled(expression, dialect) for expression in shape.computed.values()]
+        self._defaulted = [
+            at
+            for at, column in enumerate(shape.sent)
+            if column not in rows.key and _has_default(rows.column_facts(column))
+        ]
+        self._first_of_key = shape.sent.index(rows.key[0])
+        key = [preparer.quote(column.name) for column in rows.key]
+        mine = " AND ".join(f"{table}.{name} <=> VALUES({name})" for name in key)
+        noted = "(@heavylift_met := INSERT(@heavylift_met, @heavylift_row, 1, '1')) IS NOT NULL"
+        this = f"{table}.{key[0]}"
+        self._tail = (
+            f" ON DUPLICATE KEY UPDATE {key[0]} = CASE WHEN {mine} AND {noted} THEN {this} "  # noqa: S608 - as above
+            f"ELSE (SELECT {this} UNION ALL SELECT {this}) END"
+        )
+
+    async def plainly(self, connection: AsyncConnection, rows: Rows) -> None:
+        """Insert rows in their order.
+
+        Raises:
+            sqlalchemy.exc.DBAPIError: the database refused them, all of them; the transaction goes on as it was.
+        """
+        texts, parameters = self._rows(rows, self._cells)
+        await connection.exec_driver_sql(self._head + ", ".join(texts), tuple(parameters))
+
+    async def in_one_pass(self, connection: AsyncConnection, rows: Rows) -> list[bool]:
+        """Insert rows whose keys are new, and lock the others as they are, all in their order.
+
+        Returns:
+            Of each row, whether it was there.
+
+        Raises:
+            sqlalchemy.exc.DBAPIError: the database refused them, all of them; see `ANOTHER_KEY`.
+        """
+        cells = list(self._cells)
+        first = cells[self._first_of_key]
+        cells[self._first_of_key] = f"IF(@heavylift_row := @heavylift_row + 1, {first}, NULL)"
+        texts, parameters = self._rows(rows, cells)
+        await connection.execute(_BEGIN, {"rows": len(rows)})
+        await connection.exec_driver_sql(self._head + ", ".join(texts) + self._tail, tuple(parameters))
+        met: bytes = (await connection.execute(_MET)).scalar_one()
+        return [byte == _WAS_THERE for byte in met]
+
+    def _rows(self, rows: Rows, cells: Sequence[str]) -> tuple[list[str], list[object]]:
+        made = [cell for cell, _ in self._made]
+        constants = [value for _, values in self._made for value in values]
+        usual = _row([*cells, *made])
+        texts, parameters = [], []
+        for row in rows:
+            lacking = {at for at in self._defaulted if row[at] is None}
+            if lacking:
+                texts.append(_row([*_with_defaults(cells, lacking), *made]))
+                parameters += [value for at, value in enumerate(row) if at not in lacking]
+            else:
+                texts.append(usual)
+                parameters += row
+            parameters += constants
+        return texts, parameters
+
+
+def number_of(error: DBAPIError) -> int:
+    """The server's number of an error; 0 where it has none."""
+    arguments = getattr(error.orig, "args", ())
+    return arguments[0] if arguments and isinstance(arguments[0], int) else 0
+
+
+def _has_default(facts: ColumnFacts) -> bool:
+    """Whether None is to be the database's default. A numbered column takes NULL for that."""
+    return not facts.nullable and facts.default is not None and facts.default != AUTO_INCREMENT
+
+
+def _row(cells: Sequence[str]) -> str:
+    return f"({', '.join(cells)})"
+
+
+def _with_defaults(cells: Sequence[str], lacking: set[int]) -> Iterator[str]:
+    yield from ("DEFAULT" if at in lacking else cell for at, cell in enumerate(cells))
+
+
+def _cell(bind_expression: Any, dialect: Dialect) -> str:
+    """What stands for a value, with one place for it."""
+    expression = bind_expression(bindparam("value", type_=NullType()))
+    return "%s" if expression is None else _compiled(expression, dialect)[0]
+
+
+def _compiled(expression: ClauseElement, dialect: Dialect) -> tuple[str, list[object]]:
+    """An expression as the driver takes it, and the values in it."""
+    compiled = expression.compile(dialect=dialect)
+    assert isinstance(compiled, SQLCompiler)  # noqa: S101 - what an expression of SQL is compiled by
+    parameters = compiled.construct_params()
+    return str(compiled), [parameters[name] for name in compiled.positiontup or ()]
