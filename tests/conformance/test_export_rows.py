@@ -293,7 +293,7 @@ SQLITE_KINDS: Final[Mapping[str, tuple[str, ...]]] = {
     "wall DATETIME": ("'2026-01-01 12:00:00.500000'", "'0002-01-01 00:00:00.000001'"),
     "clock TIME": ("'23:59:59.999999'",),
     "blob BLOB": ("x'00ff'", "x'5c78'", "x''"),
-    "doc JSON": ("""'{"a": [1, 2.5, "ü", null, true]}'""", """'"x"'""", "'1'", "'[]'"),
+    "doc JSON": ("""'{"a":[1,2.5,"ü",null,true]}'""", """'"x"'""", "'1'", "'[]'"),
 }
 MARIADB_KINDS: Final[Mapping[str, tuple[str, ...]]] = {
     "small smallint": ("-32768",),
@@ -313,7 +313,7 @@ MARIADB_KINDS: Final[Mapping[str, tuple[str, ...]]] = {
     "annum year": ("1901", "2155"),
     "uid uuid": ("'01234567-89ab-cdef-0123-456789abcdef'",),
     "raw_ varbinary(8)": ("x'00ff'", "x'5c78'", "x''"),
-    "doc json": ("""'{"a": [1, 2.5, "ü", null, true]}'""", """'"x"'""", "'1'", "'[]'"),
+    "doc json": ("""'{"a":[1,2.5,"ü",null,true]}'""", """'"x"'""", "'1'", "'[]'"),
     "mood enum('sad', 'so \"so\", la la')": ("""'so "so", la la'""", "'sad'"),
     "host inet6": ("'10.0.0.1'", "'2001:db8::ff00'"),
 }
