@@ -37,6 +37,8 @@ from worker.embedded.programs import postgres_bin_dir
 from worker.main import load_declared
 from worker.run.runner import Runner
 
+pytestmark = pytest.mark.only_on("postgresql", why="PgBouncer speaks PostgreSQL's protocol only")
+
 SERVER_CONNECTIONS = 3
 RUNS = 6
 TALLIES = 100

@@ -1,0 +1,59 @@
+"""How a test sees that somebody waits for a lock, in the database or before it.
+
+Owns the look. Refuses to say who waits: the tests have one waiter.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Final
+
+from sqlalchemy import event, text
+from sqlalchemy.engine import Connection
+
+from tests.support.chosen import Backend
+from worker.database.engine import Database
+
+_WAITING: Final = {
+    "postgresql": "SELECT 1 FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'",
+    # what the view shows may be a tenth of a second old
+    "mariadb": (
+        "SELECT 1 FROM information_schema.innodb_trx JOIN information_schema.processlist ON id = trx_mysql_thread_id "
+        "WHERE trx_state = 'LOCK WAIT' AND db = database()"
+    ),
+}
+
+
+@asynccontextmanager
+async def until_somebody_waits(database: Database, backend: Backend) -> AsyncIterator[None]:
+    """A block in which a statement is begun that has to wait for a lock; it ends when that one waits.
+
+    SQLite has one lock for all who write, and tells nobody who waits for it: there the block ends when a transaction
+    has begun that asks for it first of all.
+    """
+    if backend == "sqlite":
+        async with _until_somebody_begins(database):
+            yield
+        return
+    yield
+    query = text(_WAITING[backend])
+    async with database.engine.connect() as connection:
+        while (await connection.execute(query)).first() is None:
+            await connection.rollback()
+            await asyncio.sleep(0.01)
+
+
+@asynccontextmanager
+async def _until_somebody_begins(database: Database) -> AsyncIterator[None]:
+    begun = asyncio.Event()
+
+    def see(_: Connection) -> None:
+        begun.set()
+
+    # before the dialect's own, which sends the statement that waits
+    event.listen(database.engine.sync_engine, "begin", see, insert=True)
+    try:
+        yield
+        await begun.wait()
+    finally:
+        event.remove(database.engine.sync_engine, "begin", see)
