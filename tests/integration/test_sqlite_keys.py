@@ -130,7 +130,7 @@ rows = st.lists(
         {
             "name": names,
             "number": st.integers(0, 3),
-            "price": st.none() | st.sampled_from([0, 1, "1.50", "0.10"]).map(Decimal),
+            "price": st.none() | st.sampled_from([Decimal(0), Decimal(1), Decimal("1.50"), Decimal("0.10")]),
             "note": st.none() | st.sampled_from(["x", "X", "", "7"]),
         }
     ),
