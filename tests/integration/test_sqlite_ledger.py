@@ -264,7 +264,7 @@ async def test_amounts_come_back_exactly(database: Database) -> None:
     assert abs(datetime.now(UTC) - row.created_at) < timedelta(minutes=1)
 
 
-REFUSED_ENTRIES = {
+REFUSED_ENTRIES: dict[str, dict[str, object]] = {
     "a balance that is not the sum": {"balance_after": Decimal("87.4")},
     "a balance that is off by the last digit": {"balance_after": Decimal("87.500000000000000001")},
     "an opening of something": {"kind": "opening", "version": 1},
