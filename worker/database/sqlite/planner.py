@@ -13,7 +13,8 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from worker.core.table_facts import TableFacts
 from worker.core.walk_choice import LeadingColumn
-from worker.database.sqlite.catalogue import Index, has_rowid_key, place_of, read_indexes, read_table_facts
+from worker.database.sqlite.catalogue import has_rowid_key, read_table_facts
+from worker.database.sqlite.indexes import Index, place_of, read_indexes
 
 COUNTED: Final = 100_000
 """Rows that are counted of a condition at most: some milliseconds along an index."""

@@ -15,7 +15,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from worker.core.errors import RequestError
 from worker.core.preflight import LARGE, Change, Reference, Surroundings, Trigger
-from worker.database.sqlite.catalogue import place_of
+from worker.database.sqlite.indexes import place_of
 
 # Where a foreign key names no columns of its target, it means the primary key.
 REFERENCES = text("""
