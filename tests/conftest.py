@@ -24,6 +24,7 @@ from tests.support.generated import deselect_nowhere, generate
 from tests.support.mariadb_databases import missing_mariadb
 from tests.support.postgres_databases import QUICK, PostgresServer, driver_url, fresh_database, make_template
 from tests.support.spelling import SPELLINGS, Spelling
+from tests.support.stores import SetClock, Stores, open_stores
 from worker.core.clock import SystemClock
 from worker.core.settings import Settings
 from worker.database.engine import Database, open_database
@@ -203,6 +204,19 @@ async def database(settings: Settings) -> AsyncIterator[Database]:
     opened = open_database(settings, "test")
     yield opened
     await opened.dispose()
+
+
+@pytest.fixture
+async def stores(settings: Settings, database: Database) -> AsyncIterator[Stores]:
+    """Both stores, empty."""
+    async with open_stores(settings, database) as opened:
+        yield opened
+
+
+@pytest.fixture
+def clock() -> SetClock:
+    """A clock that stands until the test sets it."""
+    return SetClock()
 
 
 @pytest.fixture

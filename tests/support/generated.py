@@ -1,4 +1,4 @@
-"""How pytest makes one test for each database: those that use the fixture `server_name`, by the mark `only_on`.
+"""How pytest makes one test for each database: those that use the fixture `server_name`, by `only_on` and `samples`.
 
 Owns the ids and what is left out. A test that is not for a database is not made for it, so nothing of it is skipped.
 """
@@ -7,7 +7,7 @@ from typing import Final
 
 import pytest
 
-from tests.support.chosen import CHOSEN, databases_of, one_of_each
+from tests.support.chosen import BACKENDS, CHOSEN, databases_of, one_of_each
 
 NOWHERE: Final = "nowhere"
 """The id of a test that is for none of the databases that are chosen; it is deselected."""
@@ -24,7 +24,16 @@ def generate(metafunc: pytest.Metafunc) -> None:
     names = databases_of(metafunc.definition.iter_markers("only_on"))
     if any(metafunc.definition.get_closest_marker(name) for name in BREAKING):
         names = one_of_each(names)
-    metafunc.parametrize("server_name", names or [NOWHERE], ids=names or [NOWHERE], indirect=True, scope="session")
+    names = names or [NOWHERE]
+    samples = metafunc.definition.get_closest_marker("samples")
+    if samples is None:
+        metafunc.parametrize("server_name", names, ids=names, indirect=True, scope="session")
+        return
+    # each database has samples of its own, by name
+    argument, by_backend = samples.args
+    pairs = [(name, sample) for name in names for sample in by_backend.get(BACKENDS.get(name), ())] or [(NOWHERE, "")]
+    ids = [f"{name}-{sample}" for name, sample in pairs]
+    metafunc.parametrize(("server_name", argument), pairs, ids=ids, indirect=["server_name"], scope="session")
 
 
 def deselect_nowhere(config: pytest.Config, items: list[pytest.Item]) -> None:

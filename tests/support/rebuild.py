@@ -6,7 +6,7 @@ Owns that. Refuses to say which shapes there are: a test builds them of SQLAlche
 from collections.abc import Collection, Mapping
 from typing import Any
 
-from sqlalchemy import Column, Constraint, MetaData, Table, insert, select
+from sqlalchemy import Column, Constraint, MetaData, PrimaryKeyConstraint, Table, insert, select
 from sqlalchemy.types import TypeEngine
 
 from worker.database.engine import Database
@@ -28,17 +28,30 @@ def reshaped(
         types: other types of columns.
         name: another name.
     """
-    copied = table.to_metadata(MetaData(), name=name or table.name)
+    metadata = MetaData()
+    for referred in {key.column.table for key in table.foreign_keys} - {table}:
+        referred.to_metadata(metadata)
+    copied = table.to_metadata(metadata, name=name or table.name)
     for constraint in [found for found in copied.constraints if found.name in without]:
         copied.constraints.discard(constraint)
     for column, type_ in (types or {}).items():
         copied.c[column].type = type_
     for part in added:
         if isinstance(part, Column):
+            if not part.primary_key:
+                _leave_key(copied, part.name)
             copied.append_column(part, replace_existing=True)
         else:
             copied.append_constraint(part)
     return copied
+
+
+def _leave_key(table: Table, name: str) -> None:
+    """See that a column is no part of the primary key any more."""
+    if name in table.primary_key:
+        rest = [column.name for column in table.primary_key if column.name != name]
+        table.c[name].primary_key = False
+        table.append_constraint(PrimaryKeyConstraint(*rest))
 
 
 async def rebuild(

@@ -78,6 +78,11 @@ class FileConnection(sqlite3.Connection):
         self._orders = orders
         self.set_progress_handler(self._is_over, STEPS)
 
+    @property
+    def has_begun(self) -> bool:
+        """Whether a transaction has begun and not ended, even if SQLite has rolled it back."""
+        return self._begun or self.in_transaction
+
     def cursor(self, factory: Any = None) -> Any:  # noqa: ANN401 - as the module's own
         """A cursor whose statements keep to the limits."""
         return super().cursor(factory or FileCursor)
@@ -219,8 +224,16 @@ def open_file(path: str, orders: Orders, *, uri: bool) -> FileConnection:
         SettingsError: the file cannot have a write-ahead log.
         sqlite3.Error: the file cannot be opened.
     """
-    # the module begins no transaction of its own
-    connection = sqlite3.connect(path, timeout=orders.lock_s, isolation_level=None, factory=FileConnection, uri=uri)
+    connection = sqlite3.connect(
+        path,
+        timeout=orders.lock_s,
+        # the module begins no transaction of its own
+        isolation_level=None,
+        # whoever waits for the thread may ask what became of its transaction, and close what the thread left open
+        check_same_thread=False,
+        factory=FileConnection,
+        uri=uri,
+    )
     try:
         connection.obey(orders)
         _keep_log(connection, path)

@@ -7,15 +7,16 @@ Owns the trips. What happens in the thread is `worker.database.sqlite.driver`'s.
 
 import asyncio
 from collections import deque
-from collections.abc import Generator, Iterable, Sequence
-from functools import partial
+from collections.abc import Callable, Generator, Iterable, Sequence
 from types import TracebackType
-from typing import Any, Final, Self
+from typing import Any, Final, Self, TypeVar
 
 import aiosqlite
 
 from worker.database.sqlite.driver import FileConnection, FileCursor, Orders, open_file
 from worker.database.sqlite.turns import Turns
+
+T = TypeVar("T")
 
 AT_ONCE: Final = 200
 """Rows that come along with a statement's answer. A stream's others are fetched as it asks for them."""
@@ -34,7 +35,12 @@ class FileDriver(aiosqlite.Connection):
         self.path = path
         self.orders = Orders(lock_s)
         self.turns: Turns | None = None
-        super().__init__(partial(open_file, path, self.orders, uri=uri), AT_ONCE)
+        # of these each is counted by one thread alone
+        self._asked = 0
+        self._answered = 0
+        self._uri = uri
+        self._file: FileConnection | None = None
+        super().__init__(self._open, AT_ONCE)
         self._ending: asyncio.Future[Any] | None = None
         # as SQLAlchemy has it of those that it makes itself: a forgotten connection must not keep the process alive
         self._thread.daemon = True
@@ -46,6 +52,9 @@ class FileDriver(aiosqlite.Connection):
         except BaseException:
             if self._ending is not None:
                 yield from self._ending
+            if self._file is not None:
+                # opened while nobody waited for it any more
+                self._file.close()
             raise
 
     def stop(self) -> "asyncio.Future[Any] | None":
@@ -57,15 +66,45 @@ class FileDriver(aiosqlite.Connection):
         """A cursor, which costs nothing until it runs a statement."""
         return OneTripCursor(self)
 
-    async def ask(self, work: Any, *arguments: Any) -> Any:  # noqa: ANN401 - whatever is done in the thread
+    async def commit(self) -> None:
+        """COMMIT, if anything was said."""
+        if not self._is_idle():
+            await self.ask(self.file.commit)
+
+    async def rollback(self) -> None:
+        """ROLLBACK, if anything is left to be rolled back: a connection that comes back to its pool is asked to."""
+        if not self._is_idle():
+            await self.ask(self.file.rollback)
+
+    async def ask(self, work: Callable[..., T], *arguments: object) -> T:
         """Have something done in the thread."""
-        return await self._execute(work, *arguments)  # type: ignore[no-untyped-call]  # it has no types
+        self._asked += 1
+        found: T = await self._execute(self._answer, work, *arguments)  # type: ignore[no-untyped-call]  # it has no types
+        return found
+
+    def _answer(self, work: Callable[..., T], *arguments: object) -> T:
+        try:
+            return work(*arguments)
+        finally:
+            self._answered += 1
+
+    def _open(self) -> FileConnection:
+        self._file = open_file(self.path, self.orders, uri=self._uri)
+        return self._file
+
+    def _is_idle(self) -> bool:
+        """Whether there is no transaction, nor can be one: nothing that was asked is still to be answered."""
+        if self._asked != self._answered or self.file.has_begun:
+            return False
+        self.orders.begin = None
+        return True
 
     @property
     def file(self) -> FileConnection:
         """The connection to the file, for its thread."""
-        connection: FileConnection = self._conn  # type: ignore[assignment]  # `open_file` made it
-        return connection
+        if self._file is None:
+            raise ValueError("no active connection")
+        return self._file
 
 
 class OneTripCursor:
