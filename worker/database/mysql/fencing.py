@@ -10,7 +10,7 @@ from typing import Final
 from uuid import uuid4
 
 import orjson
-from sqlalchemy import Connection, bindparam, select, text
+from sqlalchemy import Connection, bindparam, select, text, update
 
 from worker.core.outcomes import Outcome, Status
 from worker.core.progress import Progress
@@ -146,7 +146,13 @@ _FOUND = (
     .order_by(RUNS.c.id)
 )
 
-_NEW = select(PROGRESS.c.run_id)
+_BEGUN = select(RUNS.c.id, RUNS.c.status, PROGRESS.c.run_id).select_from(
+    RUNS.outerjoin(PROGRESS, PROGRESS.c.run_id == RUNS.c.id)
+)
+
+_WAITING: Final = (Status.QUEUED.value, Status.WAITING.value)
+
+_CLAIM_LOST = update(RUNS).values(status=Status.RUNNING.value, waiting_for=None, due_at=None)
 
 _CLAIMED = select(*_RUN, *_PROGRESS, utc_now().label("claimed_at")).select_from(
     RUNS.join(PROGRESS, PROGRESS.c.run_id == RUNS.c.id)
@@ -192,15 +198,27 @@ def _claim(
     known = {row.run_id: int(row.open) for row in connection.execute(_LOCK.where(PROGRESS.c.run_id.in_(ids)))}
     more: list[dict[str, object]] = [{"open": known.get(run_id)} for run_id in ids]
     connection.execute(_CLAIM_RUNS, {"sent": sent(deliveries, more), "worker": worker})
-    # A first claim that had to wait for another one has the run's row, and not that of its progress, which is there by
-    # now and comes first: whoever has that one may be waiting for the run.
-    first = [run_id for run_id in ids if run_id not in known]
-    late = set(connection.execute(_NEW.where(PROGRESS.c.run_id.in_(first))).scalars()) if first else set()
+    late = _late(connection, [run_id for run_id in ids if run_id not in known], worker)
     own = [run_id for run_id in ids if run_id not in late]
     tokens = orjson.dumps([{"id": run_id, "token": uuid4().hex} for run_id in own]).decode()
     connection.execute(_CLAIM_PROGRESS, {"tokens": tokens})
     claims = [read_claim(row) for row in connection.execute(_FOUND.where(RUNS.c.id.in_(own)))]
     return claims, [delivery for delivery in deliveries if delivery.run_id in late]
+
+
+def _late(connection: Connection, first: Sequence[str], worker: str) -> set[str]:
+    """Those of some runs, locked now and never begun when this claim began, that another claim was before at.
+
+    Such a claim had to wait for the other one. It has the run's row and not that of its progress, which is there by now
+    and comes first: whoever has that one may be waiting for the run.
+    """
+    if not first:
+        return set()
+    found = connection.execute(_BEGUN.where(RUNS.c.id.in_(first))).all()
+    # begun, and their progress lost: whatever did that, they go on
+    if lost := [row.id for row in found if row.run_id is None and row.status in _WAITING]:
+        connection.execute(_CLAIM_LOST.where(RUNS.c.id.in_(lost)).values(worker=worker))
+    return {row.id for row in found if row.run_id is not None}
 
 
 def reclaim(connection: Connection, held: Fence) -> Claimed | None:
