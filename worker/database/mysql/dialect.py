@@ -25,10 +25,12 @@ from worker.database.mysql import (
     book_statements,
     books_guard,
     catalogue,
+    claiming,
     column_types,
     connections,
     enqueue,
     fencing,
+    key_list,
     limits,
     migration_lock,
     moves_guard,
@@ -46,7 +48,7 @@ from worker.database.mysql.sent_values import column_encoder
 from worker.database.mysql.stored_forms import as_stored
 
 # imported for what they register
-_ = (column_types, moves_guard)
+_ = (column_types, key_list, moves_guard)
 
 
 class MySql:
@@ -104,8 +106,8 @@ class MySql:
         return await enqueue.enqueue(connection, deliveries, terms)
 
     def claim(self, connection: Connection, deliveries: Sequence[Delivery], worker: str) -> list[Claim]:
-        """See `fencing.claim`."""
-        return fencing.claim(connection, deliveries, worker)
+        """See `claiming.claim`."""
+        return claiming.claim(connection, deliveries, worker)
 
     def put_aside(self, connection: Connection, asides: Sequence[PutAside], due_at: datetime) -> set[str]:
         """See `aside.put_aside`."""
