@@ -34,7 +34,7 @@ _IN_A_TRANSACTION: Final[Mapping[Backend, str]] = {
 async def terminate(database: Database, ctx: JobContext, victim: Victim) -> int:
     """End one or the other of a run's two connections; how many were ended."""
     backend = backend_of(database)
-    own = (await ctx.tools.execute(text(_OWN[backend]))).scalar_one()
+    own = int(str((await ctx.tools.execute(text(_OWN[backend]))).scalar_one()))
     found = [int(row[0]) for row in await rows_of(database, _IN_A_TRANSACTION[backend])]
     ended = [session for session in found if (session == own) == (victim == "session")]
     for session in ended:
