@@ -12,6 +12,10 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from worker.database.mysql.driver import WorkerConnection, driver_of
 
 
+_LOOK_S = 0.12
+"""Between two looks, in seconds: what InnoDB shows of transactions stays as it is while it is asked more often."""
+
+
 class Hand:
     """A plain connection of the driver's, which commits each statement but within `BEGIN` and `COMMIT`.
 
@@ -37,7 +41,7 @@ class Hand:
         """Return when a query's one value is true."""
         async with asyncio.timeout(10):
             while not await self.value(query):
-                await asyncio.sleep(0.01)
+                await asyncio.sleep(_LOOK_S)
 
     async def until_running(self, session: int, beginning: str) -> None:
         """Return when a session is at a statement that begins so."""

@@ -441,7 +441,7 @@ async def test_connection_lost_during_commit(connection: AsyncConnection, hand: 
 
 async def test_record_of_a_refused_row(connection: AsyncConnection) -> None:
     """What is kept of an error has the server's text and number, and no parameters."""
-    values = hero(email="one@example.org", alias="".join(("o", "d", "d")))
+    values = hero(email="one@example.org", alias="o" + "d" * 2)
     try:
         await connection.execute(text(INSERT), values)
     except DATABASE_ERRORS as error:

@@ -5,7 +5,7 @@ Owns the construct. SQLAlchemy's own leaves out, with a warning, what it does no
 
 from typing import Any
 
-from sqlalchemy import ColumnElement, collate, func, literal_column
+from sqlalchemy import ColumnElement, collate, func, literal_column, type_coerce
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.compiler import SQLCompiler
 from sqlalchemy.sql.visitors import InternalTraversal
@@ -30,6 +30,11 @@ class CastAs(ColumnElement[Any]):
         self.written = written
         self.type = type_
 
+    @property
+    def _from_objects(self) -> list[Any]:
+        # from which tables a SELECT of it reads
+        return list(self.value._from_objects)  # noqa: SLF001 - as each of SQLAlchemy's own elements does
+
 
 @compiles(CastAs, "mysql", "mariadb")
 def _cast_as(element: CastAs, compiler: SQLCompiler, **options: Any) -> str:
@@ -40,6 +45,11 @@ def in_collation(value: ColumnElement[Any], collation: str) -> ColumnElement[Any
     """A text in a collation and its character set, so that it meets a column of that collation by its index."""
     charset = collation.partition("_")[0]
     return collate(func.convert(value.op("USING")(literal_column(charset))), collation)
+
+
+def bare(column: ColumnElement[Any]) -> ColumnElement[Any]:
+    """A column without its type, whose Python side has no say in how the database compares."""
+    return type_coerce(column, NULLTYPE)
 
 
 def as_bytes(value: ColumnElement[Any]) -> ColumnElement[Any]:

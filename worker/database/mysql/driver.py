@@ -94,6 +94,10 @@ class WorkerConnection(aiomysql.Connection):  # type: ignore[misc]  # aiomysql h
         reader = self._reader
         return not (self.closed or reader.eof_received or reader.exception() is not None)
 
+    def escape(self, obj: Any) -> Any:
+        """A value as SQL. aiomysql asks PyMySQL for bytes by a name that it has no more."""
+        return f"_binary x'{obj.hex()}'" if isinstance(obj, bytes) else super().escape(obj)
+
     def prepare(self, *beginning: str) -> None:
         """Forget what the transaction that comes was to begin with, but for `beginning`."""
         self.wanted: Mapping[str, str] = {}

@@ -8,19 +8,17 @@ from typing import Final
 
 import orjson
 from sqlalchemy import bindparam, select, text
-from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from worker.database.claims import Delivery, Terms
 from worker.database.column_types import Instant
-from worker.database.mysql.errors import DUPLICATE, number_of
 from worker.database.tables import RUNS
 
 SENT: Final = """
     JSON_TABLE(:sent, '$[*]' COLUMNS (
         place FOR ORDINALITY, id LONGTEXT PATH '$.id', job LONGTEXT PATH '$.job', queue LONGTEXT PATH '$.queue',
         params LONGTEXT PATH '$.params', options LONGTEXT PATH '$.options', enqueued_ms BIGINT PATH '$.enqueued_ms',
-        token LONGTEXT PATH '$.token', open INTEGER PATH '$.open', reason LONGTEXT PATH '$.reason'
+        open INTEGER PATH '$.open', reason LONGTEXT PATH '$.reason'
     )) AS i
 """
 """Deliveries as rows, in the order in which they were sent. Without lengths: what is too long is to be refused where it
@@ -30,7 +28,10 @@ ENQUEUED_AT: Final = "TIMESTAMP '1970-01-01 00:00:00' + INTERVAL i.enqueued_ms *
 """The moment that arq's enqueue time is."""
 
 _ENQUEUE = text(
-    # in one order everywhere: two clients that enqueue the same ids wait for each other instead of dead-locking
+    # In one order everywhere: two clients that enqueue the same ids wait for each other instead of dead-locking. An id
+    # that somebody else took meanwhile is left as it is, by an assignment that changes nothing. Refused and undone, it
+    # would leave locks of gaps with those who wait, and these dead-lock. What LAST_INSERT_ID is given comes back with
+    # the count of rows: it tells that there was one.
     f"""
     INSERT INTO heavylift_runs
         (id, job, queue, params, options, status, waiting_for, due_at, enqueued_ms, enqueued_at, enqueued_by)
@@ -38,6 +39,7 @@ _ENQUEUE = text(
            :enqueued_by
     FROM {SENT}
     ORDER BY i.place
+    ON DUPLICATE KEY UPDATE attempts = heavylift_runs.attempts + 0 * LAST_INSERT_ID(1)
     """  # noqa: S608 - constant texts
 ).bindparams(bindparam("due_at", type_=Instant()))
 
@@ -45,28 +47,24 @@ _ENQUEUE = text(
 async def enqueue(connection: AsyncConnection, deliveries: Sequence[Delivery], terms: Terms) -> set[str]:
     """Insert those of the runs whose ids are new; these ids.
 
-    No statement says which rows it inserted and which were there. So what is known is looked up first, and an id that
-    somebody else took meanwhile is refused, which undoes the statement alone: then it is known at the next look.
+    No statement says which rows it inserted and which were there, so what is known is looked up first. Where somebody
+    else took one of the others meanwhile, all of them count as known: the ledger then tells what each is.
     """
     first = {delivery.run_id: delivery for delivery in reversed(deliveries)}
-    while new := in_order([first[run_id] for run_id in first.keys() - await _known(connection, first.keys())]):
-        try:
-            await connection.execute(
-                _ENQUEUE,
-                {
-                    "sent": sent(new, [{} for _ in new]),
-                    "status": terms.status.value,
-                    "waiting_for": terms.waiting_for,
-                    "due_at": terms.due_at,
-                    "enqueued_by": terms.enqueued_by,
-                },
-            )
-        except IntegrityError as error:
-            if number_of(error.orig) != DUPLICATE:
-                raise
-        else:
-            return {delivery.run_id for delivery in new}
-    return set()
+    new = in_order([first[run_id] for run_id in first.keys() - await _known(connection, first.keys())])
+    if not new:
+        return set()
+    done = await connection.execute(
+        _ENQUEUE,
+        {
+            "sent": sent(new, [{} for _ in new]),
+            "status": terms.status.value,
+            "waiting_for": terms.waiting_for,
+            "due_at": terms.due_at,
+            "enqueued_by": terms.enqueued_by,
+        },
+    )
+    return set() if done.lastrowid else {delivery.run_id for delivery in new}
 
 
 async def _known(connection: AsyncConnection, run_ids: Collection[str]) -> set[str]:

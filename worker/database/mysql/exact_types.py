@@ -21,7 +21,6 @@ from sqlalchemy import (
     Numeric,
     String,
     Text,
-    case,
     func,
     literal,
     literal_column,
@@ -30,7 +29,7 @@ from sqlalchemy import (
 from sqlalchemy.sql.elements import BindParameter
 from sqlalchemy.types import TypeDecorator, TypeEngine
 
-from worker.database.mysql.casts import CastAs
+from worker.database.mysql.casts import CastAs, bare
 
 _MINUTE: Final = 60
 _SECOND: Final = timedelta(seconds=1)
@@ -88,7 +87,7 @@ class Bits(TypeDecorator[int]):
 
     def column_expression(self, column: ColumnElement[Any]) -> ColumnElement[Any]:
         """A column that is read."""
-        return column.op("+")(literal_column("0"))
+        return bare(column).op("+")(literal_column("0"))
 
 
 class NativeUuid(TypeDecorator[UUID]):
@@ -149,7 +148,7 @@ class Labels(TypeDecorator[str]):
 def set_number(value: ColumnElement[Any], labels: tuple[str, ...]) -> ColumnElement[Any]:
     """The number of a set that is written as text, in whatever order."""
     bits = [
-        case((func.find_in_set(label_literal(label), value) > 0, literal_column(str(2**at))), else_=literal_column("0"))
+        func.sign(func.find_in_set(label_literal(label), value)).op("*")(literal_column(str(2**at)))
         for at, label in enumerate(labels)
     ]
     return reduce(lambda left, right: left.op("|")(right), bits)

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from typing import Final
 from uuid import uuid4
 
+import orjson
 from sqlalchemy import Connection, bindparam, select, text
 
 from worker.core.outcomes import Outcome, Status
@@ -28,10 +29,15 @@ _PROGRESS = (
     *(PROGRESS.c[name] for name in ("failures", "crash_streak", "wanted")),
 )
 
-_GOES_ON = "heavylift_runs.status IN ('queued', 'waiting', 'running')"
 _FRESH = (
     "heavylift_runs.started_at IS NULL AND heavylift_runs.enqueued_by IS NULL "
     "AND heavylift_runs.status IN ('queued', 'waiting')"
+)
+
+# A run whose progress is not locked is claimed where nobody has ever begun it.
+_CLAIMED_NOW = (
+    "heavylift_runs.status IN ('queued', 'waiting', 'running') "
+    "AND (i.open IS NOT NULL OR heavylift_runs.started_at IS NULL)"
 )
 
 _LOCK = (
@@ -44,9 +50,9 @@ _LOCK = (
 
 _CLAIM_RUNS = text(
     # A finished or paused run is found, not claimed: its row stays as it is and it gets no fence. A claim that finds
-    # the one before it open follows a crash, whatever the status: a held run is `waiting`. Where there is no progress
-    # the status tells. A run that came by arq's wire alone and that nobody could start so far is what this delivery,
-    # now read and bound, says that it is. Each assignment sees what those above it did, so the status comes last.
+    # the one before it open follows a crash, whatever the status: a held run is `waiting`. A run that came by arq's
+    # wire alone and that nobody could start so far is what this delivery, now read and bound, says that it is. Each
+    # assignment sees what those above it did, so what others ask for comes last.
     f"""
     INSERT INTO heavylift_runs
         (id, job, queue, params, options, status, enqueued_ms, enqueued_at, started_at, worker)
@@ -59,20 +65,24 @@ _CLAIM_RUNS = text(
         options = IF({_FRESH}, i.options, heavylift_runs.options),
         enqueued_ms = IF({_FRESH}, i.enqueued_ms, heavylift_runs.enqueued_ms),
         enqueued_at = IF({_FRESH}, {ENQUEUED_AT}, heavylift_runs.enqueued_at),
-        crashes = heavylift_runs.crashes + coalesce(i.open, heavylift_runs.status = 'running'),
-        worker = IF({_GOES_ON}, :worker, heavylift_runs.worker),
-        waiting_for = IF({_GOES_ON}, NULL, heavylift_runs.waiting_for),
-        due_at = IF({_GOES_ON}, NULL, heavylift_runs.due_at),
-        started_at = IF({_GOES_ON}, coalesce(heavylift_runs.started_at, utc_timestamp(6)), heavylift_runs.started_at),
-        status = IF({_GOES_ON}, 'running', heavylift_runs.status)
+        crashes = heavylift_runs.crashes + IF({_CLAIMED_NOW}, coalesce(i.open, 0), 0),
+        worker = IF({_CLAIMED_NOW}, :worker, heavylift_runs.worker),
+        waiting_for = IF({_CLAIMED_NOW}, NULL, heavylift_runs.waiting_for),
+        due_at = IF({_CLAIMED_NOW}, NULL, heavylift_runs.due_at),
+        status = IF({_CLAIMED_NOW}, 'running', heavylift_runs.status),
+        started_at = IF({_CLAIMED_NOW}, coalesce(heavylift_runs.started_at, utc_timestamp(6)),
+                        heavylift_runs.started_at)
     """  # noqa: S608 - constant texts
 )
 
 _CLAIM_PROGRESS = text(
     # the claimed chunk comes after what is told by it
-    f"""
+    """
     INSERT INTO heavylift_progress (run_id, fence, token, open)
-    SELECT i.id, 1, i.token, true FROM {SENT} JOIN heavylift_runs AS r ON r.id = i.id
+    SELECT i.id, 1, i.token, true
+    FROM JSON_TABLE(:tokens, '$[*]' COLUMNS (
+        place FOR ORDINALITY, id LONGTEXT PATH '$.id', token LONGTEXT PATH '$.token'
+    )) AS i JOIN heavylift_runs AS r ON r.id = i.id
     WHERE r.status = 'running' ORDER BY i.place
     ON DUPLICATE KEY UPDATE
         crash_streak = IF(heavylift_progress.chunk > heavylift_progress.claimed_chunk, 0,
@@ -80,7 +90,7 @@ _CLAIM_PROGRESS = text(
         failures = IF(heavylift_progress.chunk > heavylift_progress.claimed_chunk, 0, heavylift_progress.failures),
         claimed_chunk = heavylift_progress.chunk,
         fence = heavylift_progress.fence + 1, token = i.token, open = true
-    """  # noqa: S608 - constant texts
+    """
 )
 
 _WANTED: Final = (None, "pause", "cancel")
@@ -136,6 +146,8 @@ _FOUND = (
     .order_by(RUNS.c.id)
 )
 
+_NEW = select(PROGRESS.c.run_id)
+
 _CLAIMED = select(*_RUN, *_PROGRESS, utc_now().label("claimed_at")).select_from(
     RUNS.join(PROGRESS, PROGRESS.c.run_id == RUNS.c.id)
 )
@@ -162,26 +174,33 @@ _TELL = text(
 
 def claim(connection: Connection, deliveries: Sequence[Delivery], worker: str) -> list[Claim]:
     """Claim runs, a few statements for all, in the order of their ids; alone in its transaction."""
-    ordered = in_order(deliveries)
-    while (claims := _claim(connection, ordered, worker)) is None:
-        connection.connection.rollback()
+    claims, left = _claim(connection, in_order(deliveries), worker)
+    while left:
+        # Kept, not undone: InnoDB turns locks that others wait for on a row whose insert is undone into locks of gaps,
+        # and these dead-lock.
+        connection.connection.commit()
+        more, left = _claim(connection, left, worker)
+        claims += more
     return claims
 
 
-def _claim(connection: Connection, ordered: Sequence[Delivery], worker: str) -> list[Claim] | None:
-    """The claims; None where it has to be begun anew, after giving up every lock."""
-    ids = [delivery.run_id for delivery in ordered]
+def _claim(
+    connection: Connection, deliveries: Sequence[Delivery], worker: str
+) -> tuple[list[Claim], Sequence[Delivery]]:
+    """The claims, and the deliveries that another claim was before at, which are to be tried again after it."""
+    ids = [delivery.run_id for delivery in deliveries]
     known = {row.run_id: int(row.open) for row in connection.execute(_LOCK.where(PROGRESS.c.run_id.in_(ids)))}
-    more: list[dict[str, object]] = [{"token": uuid4().hex, "open": known.get(run_id)} for run_id in ids]
-    incoming = sent(ordered, more)
-    connection.execute(_CLAIM_RUNS, {"sent": incoming, "worker": worker})
-    # A first claim that had to wait for another one has the run's row and lacks that of its progress, which is there
-    # by now and comes first: whoever has that one may be waiting for the run.
-    fresh = [run_id for run_id in ids if run_id not in known]
-    if fresh and connection.execute(select(PROGRESS.c.run_id).where(PROGRESS.c.run_id.in_(fresh)).limit(1)).first():
-        return None
-    connection.execute(_CLAIM_PROGRESS, {"sent": incoming})
-    return [read_claim(row) for row in connection.execute(_FOUND.where(RUNS.c.id.in_(ids)))]
+    more: list[dict[str, object]] = [{"open": known.get(run_id)} for run_id in ids]
+    connection.execute(_CLAIM_RUNS, {"sent": sent(deliveries, more), "worker": worker})
+    # A first claim that had to wait for another one has the run's row, and not that of its progress, which is there by
+    # now and comes first: whoever has that one may be waiting for the run.
+    first = [run_id for run_id in ids if run_id not in known]
+    late = set(connection.execute(_NEW.where(PROGRESS.c.run_id.in_(first))).scalars()) if first else set()
+    own = [run_id for run_id in ids if run_id not in late]
+    tokens = orjson.dumps([{"id": run_id, "token": uuid4().hex} for run_id in own]).decode()
+    connection.execute(_CLAIM_PROGRESS, {"tokens": tokens})
+    claims = [read_claim(row) for row in connection.execute(_FOUND.where(RUNS.c.id.in_(own)))]
+    return claims, [delivery for delivery in deliveries if delivery.run_id in late]
 
 
 def reclaim(connection: Connection, held: Fence) -> Claimed | None:

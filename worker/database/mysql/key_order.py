@@ -8,20 +8,25 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from sqlalchemy import ColumnElement, Dialect, Integer, Select, func, literal_column, select
+from sqlalchemy import Column, ColumnElement, Dialect, Integer, Select, func, literal_column, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from worker.core.table_facts import ColumnFacts
+from worker.database.mysql.casts import in_collation
 from worker.database.mysql.nested_join import NestedJoin
 from worker.database.mysql.sent_rows import PLACE, ROWS, SentRows, packed
 from worker.database.mysql.sent_values import column_encoder, sendable
+from worker.database.mysql.stored_forms import member_number
 from worker.database.row_shape import RowShape
 
 PIECE: Final = 120
 """Characters of a text that are sorted by at once: a server looks at its first 1,024 bytes only (max_sort_length)."""
 
-LONGEST_KEY: Final = 768
-"""Characters that a key can have: an index takes 3,072 bytes."""
+MOST_BYTES: Final = 3_072
+"""Bytes that a key can have."""
+
+LONGEST_KEY: Final = MOST_BYTES
+"""Characters that a key can have."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +84,7 @@ class KeyOrder:
 
 def _statement(shape: RowShape, dialect: Dialect) -> Select[int, int, bool]:
     sent = SentRows(shape, shape.key, dialect)
-    sorted_by = [piece for part in shape.key for piece in _sortable(sent.stored(part), shape.column_facts(part))]
+    sorted_by = [piece for part in shape.key for piece in _sortable(sent, part, shape.column_facts(part))]
     number = func.dense_rank().over(order_by=sorted_by).label("number")
     place: ColumnElement[int] = sent.table.c[PLACE]
     index = shape.facts.unique_key(tuple(column.name for column in shape.key)).name
@@ -89,11 +94,17 @@ def _statement(shape: RowShape, dialect: Dialect) -> Select[int, int, bool]:
     return select(place, number, found).select_from(looked_up).order_by(literal_column("number", Integer), place)
 
 
-def _sortable(value: ColumnElement[Any], facts: ColumnFacts) -> Iterator[ColumnElement[Any]]:
-    """What a value is sorted by: a long text by pieces, which in their order make the same order."""
-    if not facts.text or (facts.max_length is not None and facts.max_length <= PIECE):
+def _sortable(sent: SentRows, part: Column[object], facts: ColumnFacts) -> Iterator[ColumnElement[Any]]:
+    """What a part of a key is sorted by: long text by pieces, which in their order make the same order."""
+    value, longest = sent.stored(part), min(facts.max_length or LONGEST_KEY, LONGEST_KEY)
+    if facts.type_name in {"binary varying", "binary large object"}:
+        # by the digits that they are sent in: MariaDB takes all of them for equal where it ranks them
+        value, longest = in_collation(sent.raw(part), "utf8mb4_bin"), 2 * MOST_BYTES
+    elif facts.type_name in {"enum", "set"}:
+        yield member_number(value, facts)
+        return
+    elif not facts.text or longest <= PIECE:
         yield value
         return
-    longest = min(facts.max_length or LONGEST_KEY, LONGEST_KEY)
     for first in range(1, longest + 1, PIECE):
         yield func.substring(value, first, PIECE)

@@ -40,6 +40,7 @@ DUPLICATE: Final = 1062
 _BEGIN: Final = text("SET @heavylift_row = 0, @heavylift_met = CAST(REPEAT('0', :rows) AS BINARY)")
 _MET: Final = text("SELECT CAST(@heavylift_met AS BINARY)")
 _WAS_THERE: Final = ord("1")
+_VALUE: Final = object()
 
 
 class RowInsert:
@@ -58,7 +59,10 @@ class RowInsert:
         columns = [*shape.sent, *shape.computed]
         names = ", ".join(preparer.quote(column.name) for column in columns)
         self._head = f"INSERT INTO {table} ({names}) VALUES "  # noqa: S608 - quoted identifiers of registered tables
-        self._cells = [_cell(column.type.dialect_impl(dialect).bind_expression, dialect) for column in shape.sent]
+        cells = [_cell(column.type.dialect_impl(dialect).bind_expression, dialect) for column in shape.sent]
+        self._cells = [cell for cell, _ in cells]
+        self._places = [values for _, values in cells]
+        self._simple = all(values == [_VALUE] for values in self._places)
         self._made = [_compiled(expression, dialect) for expression in shape.computed.values()]
         self._defaulted = [
             at
@@ -111,12 +115,16 @@ class RowInsert:
             lacking = {at for at in self._defaulted if row[at] is None}
             if lacking:
                 texts.append(_row([*_with_defaults(cells, lacking), *made]))
-                parameters += [value for at, value in enumerate(row) if at not in lacking]
             else:
                 texts.append(usual)
-                parameters += row
+            parameters += row if self._simple and not lacking else self._in_places(row, lacking)
             parameters += constants
         return texts, parameters
+
+    def _in_places(self, row: Sequence[object], lacking: set[int]) -> Iterator[object]:
+        for at, value in enumerate(row):
+            if at not in lacking:
+                yield from (value if place is _VALUE else place for place in self._places[at])
 
 
 def number_of(error: DBAPIError) -> int:
@@ -138,10 +146,10 @@ def _with_defaults(cells: Sequence[str], lacking: set[int]) -> Iterator[str]:
     yield from ("DEFAULT" if at in lacking else cell for at, cell in enumerate(cells))
 
 
-def _cell(bind_expression: Any, dialect: Dialect) -> str:
-    """What stands for a value, with one place for it."""
-    expression = bind_expression(bindparam("value", type_=NullType()))
-    return "%s" if expression is None else _compiled(expression, dialect)[0]
+def _cell(bind_expression: Any, dialect: Dialect) -> tuple[str, list[object]]:
+    """What stands for a value, and what goes into its places: the value, or what its type puts beside it."""
+    expression = bind_expression(bindparam("value", _VALUE, type_=NullType()))
+    return ("%s", [_VALUE]) if expression is None else _compiled(expression, dialect)
 
 
 def _compiled(expression: ClauseElement, dialect: Dialect) -> tuple[str, list[object]]:

@@ -15,7 +15,7 @@ import orjson
 from sqlalchemy import Column, ColumnElement, Dialect, Integer, Subquery, Text, and_, column, func, text
 
 from worker.core.table_facts import ColumnFacts
-from worker.database.mysql.casts import CastAs
+from worker.database.mysql.casts import CastAs, bare
 from worker.database.mysql.sent_values import in_json
 from worker.database.mysql.stored_forms import differs, stored_form
 from worker.database.row_shape import RowShape
@@ -27,6 +27,9 @@ ROWS: Final = "heavylift_rows"
 
 PLACE: Final = "place"
 """The column that says which of the rows one is, from 1."""
+
+# unsaid, it would be the database's character set, which may lack characters
+_TEXT: Final = "LONGTEXT CHARACTER SET utf8mb4"
 
 Rows = Sequence[Sequence[object]]
 """Rows of sendable values."""
@@ -65,7 +68,7 @@ class SentRows:
 
     def same_key(self) -> ColumnElement[bool]:
         """Whether a row of the shape's table has the key of a row that was sent."""
-        return and_(*(part == self.stored(part) for part in self._shape.key))
+        return and_(*(bare(part) == self.stored(part) for part in self._shape.key))
 
 
 def packed(rows: Rows) -> str:
@@ -92,7 +95,7 @@ def _meant(
 
 
 def _json_table(width: int) -> Subquery:
-    parts = ", ".join([f"{PLACE} FOR ORDINALITY", *(f"c{at} LONGTEXT PATH '$[{at}]'" for at in range(width))])
+    parts = ", ".join([f"{PLACE} FOR ORDINALITY", *(f"c{at} {_TEXT} PATH '$[{at}]'" for at in range(width))])
     listed = text(f"SELECT * FROM JSON_TABLE(:{ROWS}, '$[*]' COLUMNS ({parts})) AS heavylift_json")  # noqa: S608 - see above
     named = [column(PLACE, Integer), *(column(f"c{at}", Text) for at in range(width))]
     return listed.columns(*named).subquery("heavylift_sent")

@@ -8,7 +8,7 @@ from typing import Any, Final
 from sqlalchemy import ColumnElement, func
 
 from worker.core.table_facts import ColumnFacts
-from worker.database.mysql.casts import CastAs, as_bytes, in_collation
+from worker.database.mysql.casts import CastAs, as_bytes, bare, in_collation
 from worker.database.mysql.exact_types import label_literal, set_number
 from worker.database.mysql.notation import fraction_of, labels_of, scale_of
 
@@ -54,6 +54,12 @@ def as_stored(value: ColumnElement[object], facts: ColumnFacts) -> ColumnElement
     return stored_form(value, facts)
 
 
+def member_number(value: ColumnElement[Any], facts: ColumnFacts) -> ColumnElement[Any]:
+    """The number of a member of an enumeration, or of a set, by which the column is sorted."""
+    labels = labels_of(facts.full_type)
+    return set_number(value, labels) if facts.type_name == "set" else func.field(value, *map(label_literal, labels))
+
+
 def differs(current: ColumnElement[Any], incoming: ColumnElement[Any], facts: ColumnFacts) -> ColumnElement[bool]:
     """Whether storing a value would change a column, even where the column's equality overlooks it.
 
@@ -63,7 +69,7 @@ def differs(current: ColumnElement[Any], incoming: ColumnElement[Any], facts: Co
         facts: the column as the database declares it.
     """
     if facts.comparable:
-        return current.is_distinct_from(incoming)
+        return bare(current).is_distinct_from(incoming)
     if facts.collation is None:
         current = CastAs(current, "CHAR")
     return as_bytes(current).is_distinct_from(as_bytes(incoming))
