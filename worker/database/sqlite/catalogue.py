@@ -1,7 +1,7 @@
 """What SQLite's schema says about a table: the reader of `TableFacts`.
 
 Owns the queries and what is made of them. Refuses to trust a model: only what the database has counts, but for UUIDs,
-which SQLite has no type for: a CHAR(32) that the model says is one, is one.
+which SQLite has no type for: a column of text that the model says holds UUIDs, does.
 """
 
 from collections.abc import Collection, Mapping, Sequence
@@ -29,11 +29,11 @@ from worker.core.errors import RequestError
 from worker.core.table_facts import ColumnFacts, TableFacts, UniqueKey
 from worker.database.sqlite.declared_types import LARGEST, SMALLEST, DeclaredType, read_declared, undecorated
 from worker.database.sqlite.exact_types import Affinity, Stored
+from worker.database.sqlite.indexes import Index, place_of, read_indexes
 
 NEXT_ROWID: Final = "the next rowid"
 """What stands for the default of an INTEGER PRIMARY KEY, which is no expression."""
 
-_UUID_LENGTH: Final = 32
 
 TABLE = text("""
 SELECT found.name, found.type, found.wr AS without_rowid, found.strict,
@@ -45,15 +45,6 @@ WHERE found.schema = :schema AND found.name = :table COLLATE NOCASE
 COLUMNS = text("""
 SELECT name, type, "notnull" AS not_null, dflt_value, pk, hidden
 FROM pragma_table_xinfo(:table, :schema) WHERE hidden <> 1 ORDER BY cid
-""")
-
-# An index over an expression has a part without a column, and so has one that goes on with the rowid, which is no key.
-INDEXES = text("""
-SELECT key.name, key."unique" AS is_unique, key.origin, key.partial, part.name AS column_name, part.cid, part.coll,
-       part."desc" AS descending
-FROM pragma_index_list(:table, :schema) AS key
-JOIN pragma_index_xinfo(key.name, :schema) AS part ON part.key = 1
-ORDER BY key.origin <> 'pk', key.origin <> 'u', key.name, part.seqno
 """)
 
 # Nothing but its text says that a foreign key waits for COMMIT. Where the words stand in a remark, one check too many
@@ -68,49 +59,9 @@ SELECT EXISTS (
 """
 
 
-class Index:
-    """An index as the schema has it.
-
-    Attributes:
-        name: its name.
-        unique: whether it tells rows apart.
-        origin: `pk`, `u` (a UNIQUE in the table) or `c` (a CREATE INDEX).
-        partial: whether it leaves rows out.
-        parts: its parts in order; one over an expression has no column's name.
-    """
-
-    def __init__(self, parts: Sequence[RowMapping]) -> None:
-        self.name = str(parts[0]["name"])
-        self.unique = bool(parts[0]["is_unique"])
-        self.origin = str(parts[0]["origin"])
-        self.partial = bool(parts[0]["partial"])
-        self.parts = parts
-
-    @property
-    def columns(self) -> tuple[str, ...]:
-        """The names of its columns; of an expression, an empty one."""
-        return tuple(part["column_name"] or "" for part in self.parts)
-
-    def orders_as(self, collations: Mapping[str, str | None]) -> bool:
-        """Whether each part is a column, compared as the column is."""
-        return all(
-            part["column_name"] is not None
-            and str(part["coll"]).upper() == (collations.get(part["column_name"]) or "BINARY")
-            for part in self.parts
-        )
-
-
-def place_of(table: Table) -> dict[str, str]:
-    """Where a registered table is, as the parameters of this package's queries."""
-    return {"table": table.name, "schema": table.schema or "main"}
-
-
-async def read_indexes(connection: AsyncConnection, place: Mapping[str, str]) -> list[Index]:
-    """The indexes of a table: those of keys first, constraints before others."""
-    parts: dict[str, list[RowMapping]] = {}
-    for part in (await connection.execute(INDEXES, place)).mappings():
-        parts.setdefault(part["name"], []).append(part)
-    return [Index(found) for found in parts.values()]
+def has_rowid_key(facts: TableFacts) -> bool:
+    """Whether a table's primary key is another name of its rowid."""
+    return any(known.default == NEXT_ROWID for known in facts.columns.values())
 
 
 async def may_be_unique(connection: AsyncConnection, table: Table, columns: Collection[str]) -> bool:
@@ -125,9 +76,9 @@ async def may_be_unique(connection: AsyncConnection, table: Table, columns: Coll
     found = await _find(connection, table)
     if found["type"] != "table":
         return True
-    if any(row["name"] in columns for row in await _read_columns(connection, place) if _is_rowid(row, found)):
-        return True
     indexes = await read_indexes(connection, place)
+    if _rowid_column(await _read_columns(connection, place), indexes, found) in columns:
+        return True
     # more generous than a key of an upsert: a partial one may cover the rows that a query means
     return any(index.unique and set(index.columns) <= set(columns) for index in indexes)
 
@@ -148,7 +99,8 @@ async def read_table_facts(connection: AsyncConnection, table: Table) -> TableFa
     kinds = {row["name"]: read_declared(row["type"], strict=bool(found["strict"])) for row in columns}
     collations = await _read_collations(connection, table, kinds)
     primary = [row["name"] for row in sorted(columns, key=lambda row: row["pk"]) if row["pk"]]
-    rowid = next((row["name"] for row in columns if _is_rowid(row, found)), None)
+    indexes = await read_indexes(connection, place)
+    rowid = _rowid_column(columns, indexes, found)
     facts = {
         row["name"]: _column_facts(row, kinds[row["name"]], table, collations, found, is_rowid=row["name"] == rowid)
         for row in columns
@@ -157,7 +109,7 @@ async def read_table_facts(connection: AsyncConnection, table: Table) -> TableFa
     keys = [UniqueKey("primary key", (rowid,), primary=True)] if rowid else []
     keys += [
         UniqueKey(index.name, index.columns, primary=index.origin == "pk")
-        for index in await read_indexes(connection, place)
+        for index in indexes
         if index.unique and not index.partial and index.orders_as(collations)
     ]
     schema = connection.dialect.identifier_preparer.quote(place["schema"])
@@ -195,9 +147,13 @@ async def _read_columns(connection: AsyncConnection, place: Mapping[str, str]) -
     return (await connection.execute(COLUMNS, place)).mappings().all()
 
 
-def _is_rowid(row: RowMapping, table: RowMapping) -> bool:
-    """Whether a column is another name of the rowid: an INTEGER PRIMARY KEY."""
-    return row["pk"] == 1 and row["type"].upper() == "INTEGER" and not table["without_rowid"]
+def _rowid_column(columns: Sequence[RowMapping], indexes: Sequence[Index], table: RowMapping) -> str | None:
+    """The column that is another name of the rowid: an INTEGER PRIMARY KEY, which needs no index."""
+    primary = [row for row in columns if row["pk"]]
+    if table["without_rowid"] or len(primary) != 1 or primary[0]["type"].upper() != "INTEGER":
+        return None
+    # with DESC it has one, and is a column like any other
+    return None if any(index.origin == "pk" for index in indexes) else str(primary[0]["name"])
 
 
 async def _read_collations(
@@ -250,7 +206,7 @@ def _column_facts(
     is_rowid: bool,
 ) -> ColumnFacts:
     name = row["name"]
-    uuid = kind.length == _UUID_LENGTH and _is_uuid(table, name)
+    uuid = kind.affinity is Affinity.TEXT and _is_uuid(table, name)
     collation = collations.get(name)
     whole = kind.driver_type == "int8"
     return ColumnFacts(

@@ -66,20 +66,18 @@ class Sqlite:
 
     def is_open(self, connection: ManagesConnection) -> bool:
         """Unless it was given up: a file does not hang up."""
-        return not transactions.driver_of(connection).limits.given_up
+        return not transactions.driver_of(connection).orders.given_up
 
     def set_limits(self, connection: Connection, settings: Settings, *, durable: bool = True) -> None:
         """The statement timeout. How long a transaction waits for the lock is its connection's, from the beginning.
 
-        Every COMMIT waits for the disk, where it is not `durable`, too: SQLite takes no other word for one transaction.
-        It ends no idle transaction.
+        An idle transaction is not ended: nobody but its own process could.
         """
-        del durable
-        transactions.set_limits(connection, settings)
+        transactions.set_limits(connection, settings, durable=durable)
 
     def forget_limits(self, connection: ManagesConnection) -> None:
         """So that they are not the next transaction's."""
-        transactions.driver_of(connection).limits.statement_s = None
+        transactions.driver_of(connection).orders.statement_s = None
 
     @property
     def read_only(self) -> Mapping[str, object]:

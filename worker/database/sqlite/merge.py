@@ -27,7 +27,7 @@ from worker.core.table_facts import TableFacts
 from worker.database.dialect import Encoder
 from worker.database.merge_shape import MergeShape, merge_shape
 from worker.database.model_defaults import maker_for_none, value_maker, without_none
-from worker.database.sqlite.catalogue import place_of
+from worker.database.sqlite.indexes import place_of
 from worker.database.sqlite.key_order import KeyOrder
 from worker.database.sqlite.sent_rows import SentRows, any_differs, found_among
 from worker.database.sqlite.sent_values import column_encoder

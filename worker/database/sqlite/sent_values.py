@@ -4,7 +4,6 @@ Owns the way from what a model's type yields to integers, floats, texts and blob
 texts the column would make numbers of. Refuses to validate: a value that does not fit was refused before.
 """
 
-from collections.abc import Sequence
 from datetime import UTC, datetime
 from decimal import Decimal
 
@@ -41,16 +40,10 @@ def column_encoder(column: Column[object], facts: ColumnFacts, dialect: Dialect)
         )
     process = column.type.dialect_impl(dialect).bind_processor(dialect)
     if process is None:
-        return lambda values: [_kept(value, affinity) for value in values]
+        return lambda values: [kept(value, affinity) for value in values]
     if isinstance(plain, JSON):
         return lambda values: [None if value is None else process(value) for value in values]
-    return lambda values: [_kept(process(_in_utc(value)), affinity) for value in values]
-
-
-def encoded(facts: ColumnFacts, values: Sequence[object]) -> Sequence[object]:
-    """Numbers as a column will hold them."""
-    affinity = affinity_of(facts)
-    return [_kept(value, affinity) for value in values]
+    return lambda values: [kept(process(_in_utc(value)), affinity) for value in values]
 
 
 def _in_utc(value: object) -> object:
@@ -58,7 +51,8 @@ def _in_utc(value: object) -> object:
     return value.astimezone(UTC) if isinstance(value, datetime) and value.tzinfo is not None else value
 
 
-def _kept(value: object, affinity: Affinity) -> object:
+def kept(value: object, affinity: Affinity) -> object:
+    """A value as a column with an affinity would keep it, where it is one of the column's kind."""
     if value is None or isinstance(value, str | bytes):
         return value
     if isinstance(value, Decimal):
