@@ -18,7 +18,7 @@ from sqlmodel import SQLModel
 
 from tests.support import shop_models
 from tests.support.chaos_size import SEED, SIZE
-from tests.support.chosen import CHOSEN, Backend
+from tests.support.chosen import BACKENDS, CHOSEN, Backend
 from tests.support.databases import DatabaseServer, start_server
 from tests.support.generated import deselect_nowhere, generate
 from tests.support.mariadb_databases import missing_mariadb
@@ -126,15 +126,22 @@ def start_once(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPath
 
 
 @pytest.fixture(scope="session")
-def server(request: pytest.FixtureRequest, start_once: StartServer) -> DatabaseServer:
-    """The server of each database in turn; a test that uses it, by `database_url` or otherwise, runs on each."""
-    return start_once(request.param)
+def server_name(request: pytest.FixtureRequest) -> str:
+    """The name of each database in turn; a test that uses it, by `database_url` or otherwise, runs on each."""
+    name: str = request.param
+    return name
+
+
+@pytest.fixture(scope="session")
+def server(server_name: str, start_once: StartServer) -> DatabaseServer:
+    """The server of each database in turn, shared by the tests of a session."""
+    return start_once(server_name)
 
 
 @pytest.fixture
-def backend(server: DatabaseServer) -> Backend:
+def backend(server_name: str) -> Backend:
     """Which database the test runs on."""
-    return server.backend
+    return BACKENDS[server_name]
 
 
 @pytest.fixture

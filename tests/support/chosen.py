@@ -57,3 +57,11 @@ def databases_of(markers: Iterable[pytest.Mark], names: Iterable[str] = CHOSEN) 
             )
         kept = [name for name in kept if BACKENDS[name] in marker.args]
     return kept
+
+
+def one_of_each(names: Iterable[str]) -> list[str]:
+    """Of several versions of one database the first."""
+    firsts: dict[Backend, str] = {}
+    for name in names:
+        firsts.setdefault(BACKENDS[name], name)
+    return list(firsts.values())

@@ -3,16 +3,20 @@
 Owns what a test asks of a server, and who answers it for which kind. Each kind has a module of its own.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import AbstractAsyncContextManager, contextmanager
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import Protocol
 
+from pydantic import SecretStr
 from sqlalchemy import make_url
+from sqlalchemy.ext.asyncio import AsyncConnection
 from sqlmodel import SQLModel
 
 from tests.support import mariadb_databases, postgres_databases, sqlite_databases
 from tests.support.chosen import BACKENDS, Backend
+from worker.core.settings import Settings
+from worker.database.engine import open_database
 from worker.embedded import PostgresProcess
 
 
@@ -66,3 +70,14 @@ _COPIES: Mapping[str, postgres_databases.CopyOf] = {
 def copy_of(url: str) -> AbstractAsyncContextManager[str]:
     """The URL of a new copy of a database that nobody is connected to, dropped at the end."""
     return _COPIES[make_url(url).get_backend_name()](url)
+
+
+@asynccontextmanager
+async def transaction(url: str) -> AsyncIterator[AsyncConnection]:
+    """A transaction of a database, committed at the end, as a worker's connections are."""
+    database = open_database(Settings(database_url=SecretStr(url)), "test")
+    try:
+        async with database.engine.begin() as connection:
+            yield connection
+    finally:
+        await database.dispose()

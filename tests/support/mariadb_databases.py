@@ -5,7 +5,7 @@ MariaDB copies no database by itself. What its SHOW statements say of the templa
 
 import asyncio
 import os
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +20,7 @@ from sqlmodel import SQLModel
 
 from tests.support.chosen import Backend
 from tests.support.mariadb import INSTALL, MariaDbProcess, find_mariadbd
+from tests.support.sessions import end_sessions
 from tests.support.templates import fill_template
 
 TEMPLATE = "heavylift_template"
@@ -31,7 +32,9 @@ def missing_mariadb() -> str | None:
 
 
 @contextmanager
-def start(folder: Path, models: Sequence[type[SQLModel]]) -> Iterator["MariaDbServer"]:
+def start(
+    folder: Path, models: Sequence[type[SQLModel]], options: Mapping[str, str] | None = None
+) -> Iterator["MariaDbServer"]:
     """Start a server and make its template; stopped at the end.
 
     Without a MariaDB the test is skipped, and fails where everything has to be there.
@@ -39,14 +42,15 @@ def start(folder: Path, models: Sequence[type[SQLModel]]) -> Iterator["MariaDbSe
     Args:
         folder: for its files.
         models: whose tables are in the template beside the ledger.
+        options: of the server, over those that make it quick.
     """
     missing = missing_mariadb()
     if missing and os.environ.get("CI") == "true":
         pytest.fail(missing)
     if missing:
         pytest.skip(missing)
-    with MariaDbProcess(folder) as server:
-        yield asyncio.run(MariaDbServer.make(server.url, models))
+    with MariaDbProcess(folder, options) as process:
+        yield asyncio.run(MariaDbServer.make(process, models))
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,27 +107,33 @@ class MariaDbServer:
     """A running server with a template.
 
     Attributes:
-        url: of it, with any database or none.
+        process: of it.
         recipe: of the template.
         backend: which database it is.
     """
 
-    url: str
+    process: MariaDbProcess
     recipe: Recipe
     backend: Backend = "mariadb"
 
     @classmethod
-    async def make(cls, url: str, models: Sequence[type[SQLModel]]) -> Self:
+    async def make(cls, process: MariaDbProcess, models: Sequence[type[SQLModel]]) -> Self:
         """Make the template of a server that has none.
 
         Args:
-            url: of the server.
+            process: of the server, running.
             models: whose tables are in the template beside the ledger.
         """
+        url = process.url
         async with _cursor(url) as cursor:
             await _ask(cursor, f"CREATE DATABASE {TEMPLATE}")
             await fill_template(driver_url(url, TEMPLATE), models)
-            return cls(url, await Recipe.read(cursor, TEMPLATE))
+            return cls(process, await Recipe.read(cursor, TEMPLATE))
+
+    @property
+    def url(self) -> str:
+        """Of the server, with any database."""
+        return self.process.url
 
     def fresh(self) -> AbstractAsyncContextManager[str]:
         """The URL of a new clone of the template, dropped at the end."""
@@ -160,17 +170,10 @@ async def _made(url: str, recipe: Recipe) -> AsyncIterator[str]:
     try:
         yield driver_url(url, name)
     finally:
+        # DROP would wait for what others still have open in the database
+        await end_sessions(driver_url(url, name), lambda _: True)
         async with _cursor(url) as cursor:
-            await _end_sessions(cursor, name)
             await _ask(cursor, f"DROP DATABASE `{name}`")
-
-
-async def _end_sessions(cursor: Any, name: str) -> None:
-    """DROP would wait for what others still have open in the database."""
-    sessions = await _ask(cursor, f"SELECT id FROM information_schema.processlist WHERE db = '{name}'")
-    for (session,) in sessions:
-        # one that has just ended by itself is as good
-        await _ask(cursor, f"BEGIN NOT ATOMIC DECLARE CONTINUE HANDLER FOR 1094 BEGIN END; KILL {session}; END")
 
 
 @asynccontextmanager

@@ -21,12 +21,12 @@ def pytest_collection_modifyitems(config, items):
     deselect_nowhere(config, items)
 
 @pytest.fixture(scope="session")
-def server(request):
+def server_name(request):
     return request.param
 
 @pytest.fixture
-def database_url(server):
-    return server
+def database_url(server_name):
+    return server_name
 """
 
 TESTS = """
@@ -47,6 +47,10 @@ class TestClass:
     @pytest.mark.only_on("sqlite", why="the two together are nowhere")
     def test_nowhere(self, database_url):
         pass
+
+@pytest.mark.chaos
+def test_breaking(database_url):
+    pass
 
 @pytest.mark.parametrize("value", [1, 2])
 def test_without_a_database(value):
@@ -97,7 +101,7 @@ def test_tests_are_made_for_their_databases_only(tmp_path: Path) -> None:
     """What is not for a database is not made for it, rather than skipped; what is for none here is deselected."""
     (tmp_path / "conftest.py").write_text(CONFTEST)
     (tmp_path / "test_made.py").write_text(TESTS)
-    (tmp_path / "pytest.ini").write_text("[pytest]\nmarkers =\n    only_on: of this test\n")
+    (tmp_path / "pytest.ini").write_text("[pytest]\nmarkers =\n    only_on: of this test\n    chaos: likewise\n")
     command = [sys.executable, "-m", "pytest", "-p", "no:randomly", "--import-mode=importlib", "-v", "-n0", "."]
     done = subprocess.run(
         command,
@@ -111,6 +115,8 @@ def test_tests_are_made_for_their_databases_only(tmp_path: Path) -> None:
     ran = [line.split(" ")[0].partition("::")[2] for line in done.stdout.splitlines() if " PASSED" in line]
     assert sorted(ran) == [
         "TestClass::test_inside[mariadb]",
+        "test_breaking[18]",
+        "test_breaking[mariadb]",
         "test_everywhere[18]",
         "test_everywhere[mariadb]",
         "test_everywhere[older]",
@@ -119,4 +125,4 @@ def test_tests_are_made_for_their_databases_only(tmp_path: Path) -> None:
         "test_without_a_database[1]",
         "test_without_a_database[2]",
     ]
-    assert "8 passed, 1 deselected" in done.stdout
+    assert "10 passed, 1 deselected" in done.stdout

@@ -18,11 +18,16 @@ PACKAGES = ("postgres", "mysql", "sqlite")
 OWN = (*(f"worker/database/{name}/*" for name in PACKAGES), "worker/database/dialects.py", "worker/embedded/*")
 """What knows one database: its package, the list of them, and the embedded servers, which are a PostgreSQL."""
 
+LAID_OUT = r"the name (postgresql|mysql|mariadb|sqlite)_\w+"
+"""How a table is laid out, which SQLAlchemy tells the database that is meant and no other."""
+
 ALLOWED = {
     # starting the embedded one
     "worker/cli/servers.py": "the name postgres",
-    # how a table is laid out, which SQLAlchemy tells the database that is meant and no other
-    "worker/database/migrations/versions/*": r"the name (postgresql|mysql|mariadb|sqlite)_\w+",
+    "worker/database/migrations/versions/*": LAID_OUT,
+    "worker/database/*tables.py": LAID_OUT,
+    # sends what a database's package compiles
+    "worker/database/guards.py": "SQL as text, by exec_driver_sql",
 }
 """What generic code may say all the same, by file."""
 

@@ -53,6 +53,12 @@ def _reflect(connection: Connection, names: Sequence[str], tables: Tables) -> li
 
 
 def _read(connection: Connection, metadata: MetaData, schema: str | None, name: str) -> Table:
+    schemas = inspect(connection).get_schema_names() if schema else []
+    if schema and schema not in schemas:
+        raise SettingsError(
+            f"WORKER_REFLECT names '{schema}.{name}', whose schema the database does not have. "
+            f"{choices(schema, schemas)} For example WORKER_REFLECT={schemas[0]}.{name}"
+        )
     try:
         # tables that it refers to are not registered by that, so they are not read
         return Table(name, metadata, schema=schema, autoload_with=connection, resolve_fks=False)
