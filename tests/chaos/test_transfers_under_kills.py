@@ -10,7 +10,7 @@ from decimal import Decimal
 from pathlib import Path
 
 import pytest
-from sqlalchemy import select, text
+from sqlalchemy import func, select
 from sqlalchemy.exc import DBAPIError
 
 from tests.support.bank import ALLOW, BANK, ENVIRONMENT, Row, balances, broken, open_bank, row
@@ -21,6 +21,8 @@ from tests.support.forge import Forge, ForgedWorker
 from worker import REGISTRY, Client, open_client
 from worker.core.settings import Settings
 from worker.database.engine import Database
+from worker.database.tables import RUNS
+from worker.database.transfer_tables import TRANSFERS
 from worker.main import load_declared
 
 pytestmark = pytest.mark.chaos
@@ -80,12 +82,14 @@ def some_batches(rand: random.Random) -> list[list[Row]]:
 
 
 async def until_done(database: Database, share: float) -> None:
-    """Wait until that share of all transfers is in the books."""
-    count = text("SELECT count(*) FROM heavylift_transfers")
+    """Wait until that share of all transfers is in the books; a run that has failed would be waited for for ever."""
+    count = select(func.count()).select_from(TRANSFERS)
+    failed = select(RUNS.c.error).where(RUNS.c.status == "failed")
     while True:
         async with database.reading() as connection:
             if (await connection.execute(count)).scalar_one() >= share * BATCHES * ROWS:
                 return
+            assert (error := (await connection.execute(failed)).scalar()) is None, error
         await asyncio.sleep(0.005)
 
 
