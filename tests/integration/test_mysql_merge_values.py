@@ -241,7 +241,11 @@ async def test_what_does_not_fit(merging: Merging, case: tuple[str, Any, object,
         ("varchar(5)", String, ["a", "A", "a  ", "ä"]),
         ("varchar(5) COLLATE utf8mb4_bin", String, ["a", "a  "]),
         ("numeric(6,2)", Numeric, [Decimal(1), Decimal("1.001"), Decimal("1.00")]),
-        ("datetime(0)", DateTime, [datetime.fromisoformat("2026-01-01"), datetime.fromisoformat("2026-01-01 00:00:00.4")]),
+        (
+            "datetime(0)",
+            DateTime,
+            [datetime.fromisoformat("2026-01-01"), datetime.fromisoformat("2026-01-01 00:00:00.4")],
+        ),
         (
             "timestamp(6)",
             lambda: DateTime(timezone=True),
@@ -343,13 +347,21 @@ async def test_a_key_of_large_numbers(merging: Merging) -> None:
         ("tinyint", Integer, [-1, 0, 1]),
         ("boolean", Boolean, [False, True]),
         ("bigint unsigned", own.BIGINT(unsigned=True), [0, 2**63 - 1, 2**63, 2**64 - 1]),
-        ("decimal(30,20)", Numeric(12, 2), [Decimal("-0.00000000000000000001"), Decimal(0), Decimal("1E-20"), Decimal(1)]),
+        (
+            "decimal(30,20)",
+            Numeric(12, 2),
+            [Decimal("-0.00000000000000000001"), Decimal(0), Decimal("1E-20"), Decimal(1)],
+        ),
         ("float", Double, [-1.5, 0.0, 0.1, 0.1000001]),
         ("double", Double, [-1e308, -5e-324, 0.0, 5e-324, 0.1, 0.1 + 2**-56]),
         ("bit(64)", BigInteger, [0, 9, 10, 255, 256, 2**63]),
         ("year", Integer, [1901, 2000, 2155]),
         ("date", Date, [date.min, date(1969, 12, 31), date.max]),
-        ("datetime(6)", DateTime, [datetime.min, datetime(2024, 1, 1), datetime(2024, 1, 1, microsecond=1), datetime.max]),  # noqa: DTZ001, DTZ901 - naive on purpose
+        (
+            "datetime(6)",
+            DateTime,
+            [datetime.min, datetime(2024, 1, 1), datetime(2024, 1, 1, microsecond=1), datetime.max],
+        ),  # noqa: DTZ001, DTZ901 - naive on purpose
         ("time(6)", Text, ["-838:59:59", "-00:00:00.000001", "00:00:00", "100:00:00", "99:00:00"]),
         ("enum('z','b','a')", Text, ["z", "b", "a"]),
         ("set('z','b','a')", Text, ["", "z", "b", "z,b", "a"]),

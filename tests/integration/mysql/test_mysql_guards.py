@@ -11,22 +11,27 @@ from worker.database.engine import Database
 from worker.database.ledger import Ledger
 from worker.database.mysql.errors import MYSQL_ERRORS, number_of
 
-BOOKS = (
-    "INSERT INTO heavylift_transfers (idempotency_key, request_hash, accounts_table, money_column, from_account, "
-    "to_account, amount, reason, actor, run_id) VALUES ('k', 'h', 'account', 'balance', '1', '2', 5, '', '', 'r')",
-    "INSERT INTO heavylift_entries (accounts_table, money_column, account, version, idempotency_key, kind, amount, "
-    "balance_before, balance_after) VALUES ('account', 'balance', '1', 2, 'k', 'debit', -5, 9, 4), "
-    "('account', 'balance', '2', 2, 'k', 'credit', 5, 0, 5)",
-    "INSERT INTO heavylift_refusals (idempotency_key, code, message) VALUES ('k', 'c', 'm')",
-    "INSERT INTO heavylift_moves (run_id, table_name, row_key, column_name, reason, actor) "
-    "VALUES ('r', 't', '{}', 'c', '', '')",
-)
+HEADER = """
+INSERT INTO heavylift_transfers (idempotency_key, request_hash, accounts_table, money_column, from_account, to_account,
+                                 amount, reason, actor, run_id)
+VALUES ('k', 'h', 'account', 'balance', '1', '2', 5, '', '', 'r')
+"""
+ENTRIES = """
+INSERT INTO heavylift_entries (accounts_table, money_column, account, version, idempotency_key, kind, amount,
+                               balance_before, balance_after)
+VALUES ('account', 'balance', '1', 2, 'k', 'debit', -5, 9, 4), ('account', 'balance', '2', 2, 'k', 'credit', 5, 0, 5)
+"""
+REFUSAL = "INSERT INTO heavylift_refusals (idempotency_key, code, message) VALUES ('k', 'c', 'm')"
+MOVE = """
+INSERT INTO heavylift_moves (run_id, table_name, row_key, column_name, reason, actor)
+VALUES ('r', 't', '{}', 'c', '', '')
+"""
 
 
 @pytest.fixture
 async def books(ledger: Ledger, own_url: str) -> Database:
     """A ledger with a transfer, and a moved row."""
-    await run_on(own_url, *BOOKS)
+    await run_on(own_url, HEADER, ENTRIES, REFUSAL, MOVE)
     return ledger.database
 
 
@@ -53,8 +58,8 @@ async def test_headers_are_not_truncated(books: Database) -> None:
 
 async def test_entries_that_do_not_cancel_out_are_refused(books: Database) -> None:
     """By the second of them, in one statement or in two."""
-    header = BOOKS[0].replace("'k'", "'l'")
-    entries = BOOKS[1].replace("'k'", "'l'").replace("2, 'l'", "3, 'l'").replace("5, 0, 5", "6, 0, 6")
+    header = HEADER.replace("'k'", "'l'")
+    entries = ENTRIES.replace("'k'", "'l'").replace("2, 'l'", "3, 'l'").replace("5, 0, 5", "6, 0, 6")
     async with books.engine.connect() as connection:
         await connection.execute(text(header))
         with pytest.raises(DBAPIError) as caught:

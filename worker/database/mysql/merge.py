@@ -23,7 +23,7 @@ from worker.core.merge_counts import MergeCounts
 from worker.core.table_facts import TableFacts
 from worker.database.dialect import Encoder
 from worker.database.merge_shape import MergeShape, merge_shape
-from worker.database.model_defaults import Maker, value_maker
+from worker.database.model_defaults import maker_for_none, value_maker, without_none
 from worker.database.mysql.key_order import KeyOrder
 from worker.database.mysql.locked_rows import LockedRows
 from worker.database.mysql.packets import most_bytes, parts
@@ -31,7 +31,6 @@ from worker.database.mysql.row_insert import ANOTHER_KEY, DUPLICATE, RowInsert, 
 from worker.database.mysql.sent_rows import Rows
 from worker.database.mysql.sent_values import column_encoder, sendable
 from worker.database.mysql.type_words import AUTO_INCREMENT
-from worker.database.row_shape import RowShape
 
 # The one pass is an UPDATE, if one that changes nothing, to the triggers of the table.
 _TRIGGERS: Final = text("""
@@ -117,7 +116,9 @@ class _Prepared:
         self._insert = RowInsert(shape, dialect)
         self._locked = LockedRows(shape.rows, shape.sent, dialect, most)
         self._key = [shape.sent.index(column) for column in shape.rows.key]
-        self._given = [(encoder(column), _maker_for_none(shape.rows, column)) for column in shape.rows.given]
+        self._given = [
+            (encoder(column), maker_for_none(column, shape.rows.column_facts(column))) for column in shape.rows.given
+        ]
         self._filled = [
             (encoder(column), make) for column in shape.filled if (make := value_maker(column.default)) is not None
         ]
@@ -138,7 +139,7 @@ class _Prepared:
         )
 
     def _sent(self, values: Sequence[Sequence[object]]) -> list[Sequence[object]]:
-        sent = [encode(_without_none(column, make)) for (encode, make), column in zip(self._given, values, strict=True)]
+        sent = [encode(without_none(column, make)) for (encode, make), column in zip(self._given, values, strict=True)]
         sent += [encode([make() for _ in values[0]]) for encode, make in self._filled]
         return [sendable(column) for column in sent]
 
@@ -203,15 +204,3 @@ def _those(rows: Rows, met: Sequence[bool]) -> Rows:
 
 def _others(rows: Rows, met: Sequence[bool]) -> Rows:
     return [row for row, there in zip(rows, met, strict=True) if not there]
-
-
-def _maker_for_none(shape: RowShape, column: Column[object]) -> Maker | None:
-    """The model's default, where None may not be stored and the database has no default to put in its place."""
-    facts = shape.column_facts(column)
-    return None if facts.nullable or facts.default is not None else value_maker(column.default)
-
-
-def _without_none(values: Sequence[object], make: Maker | None) -> Sequence[object]:
-    if make is None or None not in values:
-        return values
-    return [make() if value is None else value for value in values]

@@ -136,9 +136,7 @@ class MySqlWhereUpdate:
         """
         shape, dialect = self._shape, connection.dialect
         sent = {
-            value_name(at): in_json(
-                sendable(column_encoder(column, shape.column_facts(column), dialect)([value]))
-            )[0]
+            value_name(at): in_json(sendable(column_encoder(column, shape.column_facts(column), dialect)([value])))[0]
             for at, (column, value) in enumerate(zip(shape.given, self._values, strict=True))
         }
         lock = where_lock_statement(shape, dialect, condition)

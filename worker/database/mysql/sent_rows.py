@@ -20,7 +20,7 @@ from worker.database.mysql.sent_values import in_json
 from worker.database.mysql.stored_forms import differs, stored_form
 from worker.database.row_shape import RowShape
 
-__all__ = ["PLACE", "ROWS", "SentRows", "converted", "differs", "packed"]
+__all__ = ["PLACE", "ROWS", "SentRows", "converted", "differs", "json_table", "packed", "rows_text"]
 
 ROWS: Final = "heavylift_rows"
 """The name of the parameter that carries the rows."""
@@ -51,7 +51,7 @@ class SentRows:
         self._shape = shape
         self._dialect = dialect
         self._columns = tuple(columns)
-        self.table = _json_table(len(self._columns))
+        self.table = json_table(len(self._columns))
 
     def raw(self, of: Column[object]) -> ColumnElement[Any]:
         """A column's value as it was sent."""
@@ -94,8 +94,13 @@ def _meant(
     return value if expression is None else expression
 
 
-def _json_table(width: int) -> Subquery:
-    parts = ", ".join([f"{PLACE} FOR ORDINALITY", *(f"c{at} {_TEXT} PATH '$[{at}]'" for at in range(width))])
-    listed = text(f"SELECT * FROM JSON_TABLE(:{ROWS}, '$[*]' COLUMNS ({parts})) AS heavylift_json")  # noqa: S608 - see above
+def json_table(width: int) -> Subquery:
+    """So many columns of text, c0, c1, ..., beside the rows' `PLACE`."""
     named = [column(PLACE, Integer), *(column(f"c{at}", Text) for at in range(width))]
-    return listed.columns(*named).subquery("heavylift_sent")
+    return text(rows_text(width)).columns(*named).subquery("heavylift_sent")
+
+
+def rows_text(width: int) -> str:
+    """The same as the text of a SELECT, whose parameter is `ROWS`."""
+    parts = ", ".join([f"{PLACE} FOR ORDINALITY", *(f"c{at} {_TEXT} PATH '$[{at}]'" for at in range(width))])
+    return f"SELECT * FROM JSON_TABLE(:{ROWS}, '$[*]' COLUMNS ({parts})) AS heavylift_json"  # noqa: S608 - constant texts

@@ -73,6 +73,7 @@ def column_facts(row: Mapping[str, Any], *, document: bool, mariadb: bool) -> Co
         comparable=words.comparable,
         driver_type=words.driver_type,
         collation=row["collation_name"],
+        finite=words.driver_type in {"float4", "float8"},
         exact_type=exact_type(words.type_name, words.driver_type, labels_of(words.full_type)),
     )
 
@@ -159,4 +160,3 @@ def sees_every_change(collation: str) -> bool:
     Only where it compares bytes and does not pad: most collations overlook case, accents, or blanks at the end.
     """
     return collation == "binary" or collation.endswith(("_nopad_bin", "_0900_bin"))
-
