@@ -8,7 +8,6 @@ Owns the trips. What happens in the thread is `worker.database.sqlite.driver`'s.
 import asyncio
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Sequence
-from functools import partial
 from types import TracebackType
 from typing import Any, Final, Self, TypeVar
 
@@ -39,7 +38,9 @@ class FileDriver(aiosqlite.Connection):
         # of these each is counted by one thread alone
         self._asked = 0
         self._answered = 0
-        super().__init__(partial(open_file, path, self.orders, uri=uri), AT_ONCE)
+        self._uri = uri
+        self._file: FileConnection | None = None
+        super().__init__(self._open, AT_ONCE)
         self._ending: asyncio.Future[Any] | None = None
         # as SQLAlchemy has it of those that it makes itself: a forgotten connection must not keep the process alive
         self._thread.daemon = True
@@ -51,6 +52,9 @@ class FileDriver(aiosqlite.Connection):
         except BaseException:
             if self._ending is not None:
                 yield from self._ending
+            if self._file is not None:
+                # opened while nobody waited for it any more
+                self._file.close()
             raise
 
     def stop(self) -> "asyncio.Future[Any] | None":
@@ -84,6 +88,10 @@ class FileDriver(aiosqlite.Connection):
         finally:
             self._answered += 1
 
+    def _open(self) -> FileConnection:
+        self._file = open_file(self.path, self.orders, uri=self._uri)
+        return self._file
+
     def _is_idle(self) -> bool:
         """Whether there is no transaction, nor can be one: nothing that was asked is still to be answered."""
         if self._asked != self._answered or self.file.has_begun:
@@ -94,8 +102,9 @@ class FileDriver(aiosqlite.Connection):
     @property
     def file(self) -> FileConnection:
         """The connection to the file, for its thread."""
-        connection: FileConnection = self._conn  # type: ignore[assignment]  # `open_file` made it
-        return connection
+        if self._file is None:
+            raise ValueError("no active connection")
+        return self._file
 
 
 class OneTripCursor:
