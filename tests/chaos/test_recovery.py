@@ -68,7 +68,12 @@ async def last_claim(client: Client) -> datetime:
         return found
 
 
-@pytest.mark.parametrize("blow", [signal.SIGKILL, signal.SIGSTOP], ids=attrgetter("name"))
+STOPPED = pytest.mark.only_on(
+    "postgresql", "mariadb", why="a process that stands still in a transaction keeps SQLite's file locked all the time"
+)
+
+
+@pytest.mark.parametrize("blow", [signal.SIGKILL, pytest.param(signal.SIGSTOP, marks=STOPPED)], ids=attrgetter("name"))
 async def test_a_run_of_hours_goes_on_after_the_lease(
     client: Client, worker: StartWorker, values: Values, blow: signal.Signals
 ) -> None:

@@ -252,9 +252,10 @@ def _refusal(spent: aiomysql.Error) -> aiomysql.OperationalError:
     return aiomysql.OperationalError(spent.args[0], f"The server has rolled this transaction back: {spent.args[-1]}")
 
 
-def _encoded(sql: str | bytes) -> bytes:
-    if isinstance(sql, bytes):
-        return sql
+def _encoded(sql: str | bytes | bytearray) -> bytes:
+    if isinstance(sql, bytes | bytearray):
+        # the latter where aiomysql has put many rows together
+        return bytes(sql)
     try:
         return sql.encode()
     except UnicodeEncodeError as error:
