@@ -164,8 +164,8 @@ async def test_refused_rows_are_put_aside(make_runner: MakeRunner, database: Dat
     refused = await quarantined(database)
     skus = [sku for sku, quantity in await items(database, "sku", "quantity") if int(str(quantity)) % 10 == 5]
     assert [row.payload for row in refused] == [{"sku": sku, "price": "9.00", "note": None} for sku in skus]
-    assert {(row.sqlstate, row.constraint, row.position) for row in refused} == {(CHECK[backend], "cheap", 0)}
-    assert "cheap" in refused[0].reason
+    assert {(row.sqlstate, "cheap" in row.reason, row.position) for row in refused} == {(CHECK[backend], True, 0)}
+    assert {row.constraint for row in refused} == {"cheap" if backend == "postgresql" else None}
 
 
 @pytest.mark.usefixtures("thirty_items")

@@ -42,9 +42,9 @@ async def test_each_kind_of_refusal(
     assert (await stored(database)).keys() - {"Z"} == {"A", "C", "D"}
     (row,) = await quarantined(database)
     assert (row.position, row.chunk, row.sqlstate) == (2, 1, refusal.code[backend])
-    assert row.constraint == refusal.constraint.get(backend)
+    assert row.constraint == refusal.constraint_on(backend)
     assert row.payload == rows[1]
-    assert row.reason
+    assert refusal.said[backend] in row.reason
     assert "\n" not in row.reason
 
 
@@ -57,7 +57,8 @@ async def test_on_invalid_fail_ends_with_the_databases_own_error(
     runner = make_runner()
     outcome = await runner.run(upsert(inline(item("A"), item("B", **refusal.bad)), on_invalid="fail"))
     assert isinstance(outcome, Failed)
-    expected = (refusal.code[backend], refusal.constraint.get(backend))
+    assert refusal.said[backend] in outcome.error.message
+    expected = (refusal.code[backend], refusal.constraint_on(backend))
     assert (outcome.error.sqlstate, outcome.error.constraint) == expected
     assert (await stored(database)).keys() <= {"Z"}
     assert (await runner.ledger.read("u")).attempts == 1

@@ -9,7 +9,6 @@ from contextlib import asynccontextmanager
 from typing import Final
 
 from sqlalchemy import event, text
-from sqlalchemy.engine import Connection
 
 from tests.support.chosen import Backend
 from worker.database.engine import Database
@@ -28,11 +27,11 @@ _WAITING: Final = {
 async def until_somebody_waits(database: Database, backend: Backend) -> AsyncIterator[None]:
     """A block in which a statement is begun that has to wait for a lock; it ends when that one waits.
 
-    SQLite has one lock for all who write, and tells nobody who waits for it: there the block ends when a transaction
-    has begun that asks for it first of all.
+    SQLite has one lock for all who write, and tells nobody who waits for it: there the block ends when somebody has
+    taken a connection, whose transaction asks for the lock first of all.
     """
     if backend == "sqlite":
-        async with _until_somebody_begins(database):
+        async with _until_somebody_connects(database):
             yield
         return
     yield
@@ -44,16 +43,15 @@ async def until_somebody_waits(database: Database, backend: Backend) -> AsyncIte
 
 
 @asynccontextmanager
-async def _until_somebody_begins(database: Database) -> AsyncIterator[None]:
-    begun = asyncio.Event()
+async def _until_somebody_connects(database: Database) -> AsyncIterator[None]:
+    connected = asyncio.Event()
 
-    def see(_: Connection) -> None:
-        begun.set()
+    def see(*_: object) -> None:
+        connected.set()
 
-    # before the dialect's own, which sends the statement that waits
-    event.listen(database.engine.sync_engine, "begin", see, insert=True)
+    event.listen(database.engine.sync_engine, "checkout", see)
     try:
         yield
-        await begun.wait()
+        await connected.wait()
     finally:
-        event.remove(database.engine.sync_engine, "begin", see)
+        event.remove(database.engine.sync_engine, "checkout", see)

@@ -33,13 +33,19 @@ class Refusal:
         prepare: makes the table so that it refuses.
         bad: what a row has that is refused.
         code: what each database says.
-        constraint: the constraint that is kept with it, where a database tells.
+        said: what the reason must name, by which a person finds what refused.
+        constraint: the constraint's name as PostgreSQL alone tells it, apart from its words.
     """
 
     prepare: Prepare
     bad: Row
     code: Mapping[Backend, str]
-    constraint: Mapping[Backend, str]
+    said: Mapping[Backend, str]
+    constraint: str | None = None
+
+    def constraint_on(self, backend: Backend) -> str | None:
+        """The constraint that is kept with the row."""
+        return self.constraint if backend == "postgresql" else None
 
 
 class Inet6(UserDefinedType[str]):
@@ -136,33 +142,58 @@ def _only(*backends: Backend, why: str) -> pytest.MarkDecorator:
 
 _NO_OVERFLOW = _only("postgresql", "mariadb", why="SQLite's columns take numbers and texts of any kind and size")
 _AT_COMMIT = _only("postgresql", why="no other database has one that is checked at COMMIT")
-_KIN: Final[Mapping[Backend, str]] = {"postgresql": "kin", "mariadb": "kin"}
+_KIN: Final[Mapping[Backend, str]] = {"postgresql": "kin", "sqlite": "FOREIGN KEY", "mariadb": "kin"}
+_PLACE: Final[Mapping[Backend, str]] = {
+    "postgresql": "item_place_key",
+    "sqlite": "item.shelf, item.slot",
+    "mariadb": "item_place_key",
+}
 
 REFUSALS: Final = (
     pytest.param(
-        Refusal(_taken_place, {"shelf": 1, "slot": 2}, UNIQUE, dict.fromkeys(UNIQUE, "item_place_key")),
+        Refusal(_taken_place, {"shelf": 1, "slot": 2}, UNIQUE, _PLACE, "item_place_key"),
         id="unique",
     ),
-    pytest.param(Refusal(_check, {"quantity": 9}, CHECK, dict.fromkeys(CHECK, "few")), id="check"),
-    pytest.param(Refusal(_foreign_key, {"note": "?"}, FOREIGN_KEY, _KIN), id="foreign key"),
-    pytest.param(Refusal(_trigger, {"quantity": 9}, TRIGGER, {}), id="trigger"),
+    pytest.param(Refusal(_check, {"quantity": 9}, CHECK, dict.fromkeys(CHECK, "few"), "few"), id="check"),
+    pytest.param(Refusal(_foreign_key, {"note": "?"}, FOREIGN_KEY, _KIN, "kin"), id="foreign key"),
+    pytest.param(Refusal(_trigger, {"quantity": 9}, TRIGGER, dict.fromkeys(TRIGGER, "too many")), id="trigger"),
     pytest.param(
-        Refusal(_trigger_that_empties, {}, {"postgresql": "23502", "mariadb": "1048"}, {}),
+        Refusal(
+            _trigger_that_empties,
+            {},
+            {"postgresql": "23502", "mariadb": "1048"},
+            {"postgresql": '"name"', "mariadb": "'name'"},
+        ),
         id="null by a trigger",
         marks=_only("postgresql", "mariadb", why="SQLite's triggers cannot change the row that is written"),
     ),
     pytest.param(
-        Refusal(_computed, {"quantity": 9999}, {"postgresql": "22003", "mariadb": "1264"}, {}),
+        Refusal(
+            _computed,
+            {"quantity": 9999},
+            {"postgresql": "22003", "mariadb": "1264"},
+            {"postgresql": "smallint", "mariadb": "'far'"},
+        ),
         id="computed number",
         marks=_NO_OVERFLOW,
     ),
     pytest.param(
-        Refusal(_characters, {"name": "\u0142"}, {"postgresql": "22P05", "mariadb": "1366"}, {}),
+        Refusal(
+            _characters,
+            {"name": "\u0142"},
+            {"postgresql": "22P05", "mariadb": "1366"},
+            {"postgresql": "LATIN1", "mariadb": "name"},
+        ),
         id="characters",
         marks=_only("postgresql", "mariadb", why="SQLite has one encoding for all"),
     ),
     pytest.param(
-        Refusal(_address, {"note": "10.0.0.999"}, {"postgresql": "22000", "mariadb": "1292"}, {}),
+        Refusal(
+            _address,
+            {"note": "10.0.0.999"},
+            {"postgresql": "22000", "mariadb": "1292"},
+            {"postgresql": "10.0.0.999", "mariadb": "10.0.0.999"},
+        ),
         id="address",
         marks=_only("postgresql", "mariadb", why="SQLite has no type of addresses"),
     ),
@@ -171,19 +202,25 @@ REFUSALS: Final = (
             _document,
             {"note": "{"},
             {"postgresql": "22P02", "sqlite": CHECK["sqlite"], "mariadb": CHECK["mariadb"]},
-            {"sqlite": "document", "mariadb": "item.note"},
+            {"postgresql": "json", "sqlite": "document", "mariadb": "item.note"},
         ),
         id="document",
     ),
     # what is checked at COMMIT only, where no row could be told from its neighbours any more
     pytest.param(
-        Refusal(_late_foreign_key, {"note": "?"}, FOREIGN_KEY, _KIN),
+        Refusal(_late_foreign_key, {"note": "?"}, FOREIGN_KEY, _KIN, "kin"),
         id="late foreign key",
         marks=_only("postgresql", "sqlite", why="MariaDB checks every reference with its row"),
     ),
     pytest.param(
-        Refusal(_late_unique, {"note": "z"}, UNIQUE, {"postgresql": "alone"}), id="late unique", marks=_AT_COMMIT
+        Refusal(_late_unique, {"note": "z"}, UNIQUE, {"postgresql": "alone"}, "alone"),
+        id="late unique",
+        marks=_AT_COMMIT,
     ),
-    pytest.param(Refusal(_late_trigger, {"quantity": 9}, TRIGGER, {}), id="late trigger", marks=_AT_COMMIT),
+    pytest.param(
+        Refusal(_late_trigger, {"quantity": 9}, TRIGGER, {"postgresql": "too many"}),
+        id="late trigger",
+        marks=_AT_COMMIT,
+    ),
 )
 """Parameters of tests; the refused row is the one named B."""
