@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 import pytest
 from sqlalchemy import (
@@ -82,7 +82,7 @@ async def test_every_deleted_row_is_archived_whole(
 async def test_columns_of_the_archives_own(make_runner: MakeRunner, database: Database) -> None:
     """Columns that the archive has beyond the table's take their defaults, and computed ones are computed anew."""
 
-    def extra() -> list[Column[object]]:
+    def extra() -> list[Column[Any]]:
         twice = Column("twice", Numeric(14, 2), Computed("amount * 2", persisted=True))
         return [twice, Column("half", Numeric(3, 1), server_default="0.5")]
 

@@ -248,7 +248,7 @@ LEADS: Final = {
     "uuid": Lead(
         Uuid(),
         Uuid(),
-        lambda n: UUID(md5(str(n).encode(), usedforsecurity=False).hexdigest()),
+        lambda n: UUID(md5(str(n).encode(), usedforsecurity=False).hexdigest(), version=4),
         {"lt": "00800000-0000-0000-0000-000000000000"},
         lambda value: value < UUID(int=0x80 << 112),
     ),

@@ -311,11 +311,11 @@ MARIADB_KINDS: Final[Mapping[str, tuple[str, ...]]] = {
     "at timestamp(6) NULL": ("'2026-01-01 12:00:00.000001'",),
     "clock time(6)": ("'23:59:59.999999'",),
     "annum year": ("1901", "2155"),
-    "uid uuid": ("'01234567-89ab-cdef-0123-456789abcdef'",),
+    "uid uuid": ("'0189f7e5-0000-7000-8000-0000000000ff'",),
     "raw_ varbinary(8)": ("x'00ff'", "x'5c78'", "x''"),
     "doc json": ("""'{"a":[1,2.5,"ü",null,true]}'""", """'"x"'""", "'1'", "'[]'"),
     "mood enum('sad', 'so \"so\", la la')": ("""'so "so", la la'""", "'sad'"),
-    "host inet6": ("'10.0.0.1'", "'2001:db8::ff00'"),
+    "host inet6": ("'::ffff:10.0.0.1'", "'2001:db8::ff00'"),
 }
 LITERALS: Final[Mapping[Backend, Mapping[str, tuple[str, ...]]]] = {
     "postgresql": {

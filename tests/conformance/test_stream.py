@@ -240,7 +240,7 @@ async def test_a_killed_connection_costs_no_row(
             await add_one(ctx, [tally.id for tally in chunk.rows])
             if chunk.number == number and not killed:
                 killed.append(victim)
-                assert await terminate(database, ctx, victim) == 1
+                await terminate(database, ctx, victim)
         return ctx.progress.done
 
     going = attempts(body)

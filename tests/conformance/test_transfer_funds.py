@@ -3,11 +3,12 @@
 import asyncio
 from collections.abc import Mapping
 from decimal import Decimal, localcontext
-from typing import Final
+from typing import Any, Final
 from uuid import UUID
 
 import pytest
-from sqlalchemy import Column, Integer, cast, insert, select
+from sqlalchemy import Column, Integer, String, cast, insert, select
+from sqlalchemy.types import TypeEngine
 
 from tests.conftest import MakeRunner
 from tests.support.bank import (
@@ -269,6 +270,21 @@ async def test_a_model_that_knows_another_key(teller: Runner, database: Database
     """Accounts are found by the primary key that the database has; a model without that column is told so."""
     await rebuild(database, ACCOUNT, Column("id", NAME, nullable=False), Column("number", Integer, primary_key=True))
     assert "has no column 'number'" in message(await teller.run(single(row("k", 1, 2, 1))))
+
+
+WITHOUT_CASE: Final[Mapping[Backend, TypeEngine[Any]]] = {
+    "sqlite": String(40, collation="NOCASE"),
+    "mariadb": String(40, collation="utf8mb4_unicode_ci"),
+}
+"""Types of texts that are equal if they differ by the case of their letters alone."""
+
+
+@pytest.mark.only_on("sqlite", "mariadb", why="a PostgreSQL without ICU and extensions has no such text")
+async def test_keys_that_the_database_holds_for_equal(teller: Runner, database: Database, backend: Backend) -> None:
+    """A table whose keys have several written forms is refused: one account would have several books."""
+    await rebuild(database, ACCOUNT, types={"id": WITHOUT_CASE[backend]})
+    refused = message(await teller.run(single(row("k", "ALICE", "bob", 1))))
+    assert "Transfers need a key that has one written form for each account" in refused
 
 
 async def test_no_money_moves_without_a_grant(make_runner: MakeRunner, database: Database) -> None:

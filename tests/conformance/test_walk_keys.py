@@ -73,7 +73,7 @@ def moment(n: int) -> datetime:
 
 def uuid(n: int) -> UUID:
     """UUIDs in no order of their numbers."""
-    return UUID(md5(str(n).encode(), usedforsecurity=False).hexdigest())
+    return UUID(md5(str(n).encode(), usedforsecurity=False).hexdigest(), version=4)
 
 
 def key(stored: AnyType, modelled: AnyType, value: Callable[[int], object]) -> Key:

@@ -222,7 +222,7 @@ MARIADB: Final = {
     "double": one("double", Float(), "-1e308", "-5e-300", "0.1", "0.1000000000000001", "1e308"),
     "float": one("float", Float(), "0.1", "0.2", "0.3", "16777216", "1e38"),
     "binary": one("varbinary(8)", LargeBinary(), "x''", "x'00'", "x'0000'", "x'7f'", "x'80'", "x'ff00'"),
-    "inet6": one("inet6", String(), "'10.0.0.1'", "'9.0.0.0'", "'::1'", "'2001:db8::ff00'"),
+    "inet6": one("inet6", String(), "'::ffff:10.0.0.1'", "'::ffff:9.0.0.0'", "'::1'", "'2001:db8::ff00'"),
     "mixed": Case(
         {
             "region": ("varchar(4) COLLATE utf8mb4_unicode_ci", String()),

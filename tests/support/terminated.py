@@ -31,15 +31,22 @@ _IN_A_TRANSACTION: Final[Mapping[Backend, str]] = {
 }
 
 
-async def terminate(database: Database, ctx: JobContext, victim: Victim) -> int:
-    """End one or the other of a run's two connections; how many were ended."""
+async def terminate(database: Database, ctx: JobContext, victim: Victim) -> None:
+    """End one or the other of a run's two connections."""
     backend = backend_of(database)
-    own = (await ctx.tools.execute(text(_OWN[backend]))).scalar_one()
-    found = [int(row[0]) for row in await rows_of(database, _IN_A_TRANSACTION[backend])]
-    ended = [session for session in found if (session == own) == (victim == "session")]
-    for session in ended:
-        await _end(database, backend, session)
-    return len(ended)
+    own = int(str((await ctx.tools.execute(text(_OWN[backend]))).scalar_one()))
+    await _end(database, backend, own if victim == "session" else await _other(database, backend, own))
+
+
+async def _other(database: Database, backend: Backend, own: int) -> int:
+    """The connection that a run reads from."""
+    while True:
+        # what MariaDB shows may be a tenth of a second old
+        others = {int(row[0]) for row in await rows_of(database, _IN_A_TRANSACTION[backend])} - {own}
+        if others:
+            (other,) = others
+            return other
+        await asyncio.sleep(0.01)
 
 
 async def _end(database: Database, backend: Backend, session: int) -> None:
