@@ -75,7 +75,7 @@ class RowInsert:
         noted = "(@heavylift_met := INSERT(@heavylift_met, @heavylift_row, 1, '1')) IS NOT NULL"
         this = f"{table}.{key[0]}"
         self._tail = (
-            f" ON DUPLICATE KEY UPDATE {key[0]} = CASE WHEN {mine} AND {noted} THEN {this} "
+            f" ON DUPLICATE KEY UPDATE {key[0]} = CASE WHEN {mine} AND {noted} THEN {this} "  # noqa: S608 - as above
             f"ELSE (SELECT {this} UNION ALL SELECT {this}) END"
         )
 
