@@ -11,7 +11,6 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from worker.database.mysql.driver import WorkerConnection, driver_of
 
-
 _LOOK_S = 0.12
 """Between two looks, in seconds: what InnoDB shows of transactions stays as it is while it is asked more often."""
 

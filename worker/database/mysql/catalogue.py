@@ -55,13 +55,13 @@ async def may_be_unique(connection: AsyncConnection, table: Table, columns: Coll
         table: names the table.
         columns: those that are to tell its rows apart.
     """
-    found = await _read(connection, TABLE, table)
-    if not found or found[0]["engine"] is None:
+    found = await table_row(connection, table)
+    if found is None or found["engine"] is None:
         return True
     return any(
         not any(part["non_unique"] for part in parts)
         and all(part["column_name"] is not None and part["column_name"] in columns for part in parts)
-        for parts in _by_index(await _read(connection, INDEXES, table)).values()
+        for parts in (await indexes_of(connection, table)).values()
     )
 
 
@@ -75,20 +75,20 @@ async def read_table_facts(connection: AsyncConnection, table: Table) -> TableFa
     Raises:
         RequestError: the database has no such table, or its engine has no transactions.
     """
-    found = await _read(connection, TABLE, table)
-    if not found:
+    found = await table_row(connection, table)
+    if found is None:
         raise RequestError(
             f"Table {table.fullname!r} is registered, but this database has none of that name. Create it first, for "
             "example with your migrations, or see that DATABASE_URL names the right database"
         )
-    _refuse_without_transactions(table, found[0])
+    _refuse_without_transactions(table, found)
     mariadb = _is_mariadb(connection)
     documents = await _documents(connection, table) if mariadb else frozenset()
     columns = {
         row["column_name"]: column_facts(row, document=row["column_name"] in documents, mariadb=mariadb)
         for row in await _read(connection, COLUMNS, table)
     }
-    indexes = _by_index(await _read(connection, INDEXES, table))
+    indexes = await indexes_of(connection, table)
     return TableFacts(
         table=table.fullname,
         columns=columns,
@@ -97,8 +97,8 @@ async def read_table_facts(connection: AsyncConnection, table: Table) -> TableFa
             for name, parts in indexes.items()
             if all(_tells_apart(part) for part in parts)
         ),
-        partitioned=bool(found[0]["partitioned"]),
-        estimated_rows=found[0]["table_rows"],
+        partitioned=bool(found["partitioned"]),
+        estimated_rows=found["table_rows"],
         compares_rows=False,
     )
 
@@ -110,6 +110,17 @@ def _refuse_without_transactions(table: Table, found: Mapping[str, Any]) -> None
             "interrupted chunk did to it could not be taken back, and would be done twice. "
             f"Convert it first: ALTER TABLE {table.fullname} ENGINE=InnoDB"
         )
+
+
+async def table_row(connection: AsyncConnection, table: Table) -> Mapping[str, Any] | None:
+    """What the catalogue says of a table as a whole; None where it knows none of that name."""
+    found = await _read(connection, TABLE, table)
+    return found[0] if found else None
+
+
+async def indexes_of(connection: AsyncConnection, table: Table) -> dict[str, list[Mapping[str, Any]]]:
+    """The parts of each of a table's indexes, the primary key's first."""
+    return _by_index(await _read(connection, INDEXES, table))
 
 
 async def _documents(connection: AsyncConnection, table: Table) -> frozenset[str]:

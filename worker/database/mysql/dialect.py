@@ -29,6 +29,7 @@ from worker.database.mysql import (
     connections,
     enqueue,
     fencing,
+    key_list,
     limits,
     migration_lock,
     moves_guard,
@@ -46,7 +47,7 @@ from worker.database.mysql.sent_values import column_encoder
 from worker.database.mysql.stored_forms import as_stored
 
 # imported for what they register
-_ = (column_types, moves_guard)
+_ = (column_types, key_list, moves_guard)
 
 
 class MySql:

@@ -8,7 +8,7 @@ its end. Refuses to choose limits.
 
 import asyncio
 from collections.abc import AsyncIterator, Mapping
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 from typing import Any, Final
 from weakref import WeakSet
 
@@ -94,7 +94,7 @@ class WorkerConnection(aiomysql.Connection):  # type: ignore[misc]  # aiomysql h
         reader = self._reader
         return not (self.closed or reader.eof_received or reader.exception() is not None)
 
-    def escape(self, obj: Any) -> Any:
+    def escape(self, obj: Any) -> Any:  # noqa: ANN401 - the driver's
         """A value as SQL. aiomysql asks PyMySQL for bytes by a name that it has no more."""
         return f"_binary x'{obj.hex()}'" if isinstance(obj, bytes) else super().escape(obj)
 
@@ -166,6 +166,14 @@ class WorkerConnection(aiomysql.Connection):  # type: ignore[misc]  # aiomysql h
         del reconnect
         async with self._answered():
             await super().ping(reconnect=False)
+
+    async def ensure_closed(self) -> None:
+        """Say goodbye and close; closed all the same where nobody listens any more, or nobody waits for it."""
+        try:
+            with suppress(OSError):
+                await super().ensure_closed()
+        finally:
+            self.close()
 
     def cursor(self, *kinds: type) -> Any:  # noqa: ANN401 - the driver's
         """A cursor; one that streams is a `Stream`."""

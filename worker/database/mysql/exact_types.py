@@ -51,11 +51,31 @@ def written_moment(value: object) -> object:
     return value
 
 
+class Kept(String):
+    """Text that is compared in its column's collation, whichever that is.
+
+    Args:
+        within: that collation, for where text of other origin is to meet the column. None where it has none.
+    """
+
+    def __init__(self, within: str | None = None) -> None:
+        super().__init__()
+        self.within = within
+
+
 class Written(TypeDecorator[Any]):
-    """A value in its written form, which travels as text both ways and is compared as what the column is."""
+    """A value in its written form, which travels as text both ways and is compared as what the column is.
+
+    Args:
+        cast_to: the type of a CAST that makes it of text.
+    """
 
     impl = Text
     cache_ok = True
+
+    def __init__(self, cast_to: str) -> None:
+        super().__init__()
+        self.cast_to = cast_to
 
     def process_bind_param(self, value: object, dialect: Dialect) -> str | None:
         """A value of the type that a model has for it, as text."""
@@ -163,11 +183,15 @@ _BY_DRIVER: Final[Mapping[str, TypeEngine[Any]]] = {
     "numeric": Numeric(),
     "bytea": LargeBinary(),
     "uuid": NativeUuid(),
-    **dict.fromkeys(("date", "time", "timestamp", "timestamptz"), Written()),
+    "date": Written("DATE"),
+    "time": Written("TIME(6)"),
+    **dict.fromkeys(("timestamp", "timestamptz"), Written("DATETIME(6)")),
 }
 
 
-def exact_type(type_name: str, driver_type: str, labels: tuple[str, ...] = ()) -> TypeEngine[Any]:
+def exact_type(
+    type_name: str, driver_type: str, collation: str | None = None, labels: tuple[str, ...] = ()
+) -> TypeEngine[Any]:
     """The type under which a column's values come and go as they are.
 
     Text has no collation of its own here, so that a comparison with the column has the column's.
@@ -175,6 +199,7 @@ def exact_type(type_name: str, driver_type: str, labels: tuple[str, ...] = ()) -
     Args:
         type_name: as in `ColumnFacts`.
         driver_type: likewise.
+        collation: likewise.
         labels: of an enumeration or a set.
     """
     match type_name:
@@ -184,7 +209,7 @@ def exact_type(type_name: str, driver_type: str, labels: tuple[str, ...] = ()) -
             return Label(labels)
         case "set":
             return Labels(labels)
-    return _BY_DRIVER.get(driver_type) or String()
+    return _BY_DRIVER.get(driver_type) or Kept(collation)
 
 
 def label_literal(label: str) -> ColumnElement[str]:

@@ -30,7 +30,6 @@ from worker.database.mysql.packets import most_bytes, parts
 from worker.database.mysql.row_insert import ANOTHER_KEY, DUPLICATE, RowInsert, number_of
 from worker.database.mysql.sent_rows import Rows
 from worker.database.mysql.sent_values import column_encoder, sendable
-from worker.database.mysql.type_words import AUTO_INCREMENT
 
 # The one pass is an UPDATE, if one that changes nothing, to the triggers of the table.
 _TRIGGERS: Final = text("""
@@ -93,12 +92,10 @@ class MySqlMerge:
 async def _prepare(shape: MergeShape, connection: AsyncConnection) -> "_Prepared":
     table = shape.rows.table
     triggers = await connection.execute(_TRIGGERS, {"schema": table.schema, "table": table.name})
-    # a duplicate in the one pass uses up a number
-    numbered = any(
-        facts.default == AUTO_INCREMENT and facts.name not in {column.name for column in shape.sent}
-        for facts in shape.rows.facts.columns.values()
-    )
-    one_pass = bool(shape.rows.update) and not numbered and not triggers.scalar_one()
+    # by another key the one pass might lock a row by its primary key first, which all others lock last
+    primary = next((key.columns for key in shape.rows.facts.unique_keys if key.primary), ())
+    by_primary = primary == tuple(column.name for column in shape.rows.key)
+    one_pass = bool(shape.rows.update) and by_primary and not triggers.scalar_one()
     return _Prepared(shape, connection.dialect, await most_bytes(connection), one_pass=one_pass)
 
 

@@ -74,7 +74,7 @@ def column_facts(row: Mapping[str, Any], *, document: bool, mariadb: bool) -> Co
         driver_type=words.driver_type,
         collation=row["collation_name"],
         finite=words.driver_type in {"float4", "float8"},
-        exact_type=exact_type(words.type_name, words.driver_type, labels_of(words.full_type)),
+        exact_type=exact_type(words.type_name, words.driver_type, row["collation_name"], labels_of(words.full_type)),
     )
 
 
