@@ -31,6 +31,7 @@ from worker.database.engine import Database
 from worker.database.quarantine import QuarantinedRow
 from worker.database.records import RunRecord
 from worker.database.tables import QUARANTINE, RUNS
+from worker.declare.tables import RegisteredTable, Tables
 from worker.main import load_declared
 
 
@@ -124,7 +125,8 @@ async def test_cells_are_read_as_cells(
     shape = await rebuild(database, ITEM, CheckConstraint("quantity < 9"), types={"note": DOCUMENT})
     path = tmp_path / "items.csv"
     path.write_text('sku,name,quantity,price,note\nA,,9,1.50,"{""a"": [1]}"\nB,b,9,2,\nC,c\n')
-    runner = make_runner()
+    tables = Tables({"item": RegisteredTable("item", shape, None)}, {})
+    runner = replace(make_runner(), tables=tables)
     assert counts(await runner.run(upsert({"uri": path.as_uri()}))) == {"read": 3, "quarantined": 3}
     path.unlink()
     await rebuild(database, ITEM, types={"note": DOCUMENT})

@@ -126,7 +126,7 @@ class MariaDbServer:
         """
         url = process.url
         async with _cursor(url) as cursor:
-            await _ask(cursor, f"CREATE DATABASE {TEMPLATE}")
+            await _ask(cursor, f"CREATE DATABASE {TEMPLATE} CHARACTER SET utf8mb4")
             await fill_template(driver_url(url, TEMPLATE), models)
             return cls(process, await Recipe.read(cursor, TEMPLATE))
 

@@ -116,7 +116,13 @@ async def _snapshot(
     async with client.database.reading() as connection:
         tables = await connection.run_sync(_read_tables, audit, left_out)
         refused = await connection.execute(select(*(QUARANTINE.c[name] for name in quarantined)))
-        return Snapshot(record=record, tables=tables, quarantine=_sorted(refused), files=files)
+        here = client.database.engine.url.database or ""
+        return Snapshot(
+            record=record,
+            tables={name: _anywhere(rows, here) for name, rows in tables.items()},
+            quarantine=_anywhere(_sorted(refused), here),
+            files=files,
+        )
 
 
 def _read_tables(
@@ -137,3 +143,8 @@ def _read_tables(
 def _sorted(rows: Iterable[Sequence[object]]) -> Rows:
     # what a row holds need not be comparable: a None, or JSON
     return sorted((tuple(row) for row in rows), key=repr)
+
+
+def _anywhere(rows: Rows, database: str) -> Rows:
+    """Without the name of the database, which some tell with a reason, and no two runs share."""
+    return [tuple(value.replace(database, "") if isinstance(value, str) else value for value in row) for row in rows]
