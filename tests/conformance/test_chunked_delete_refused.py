@@ -66,7 +66,7 @@ async def test_rows_that_others_refer_to_stay(
     await assert_three_stay(make_runner, database, archive)
 
 
-@pytest.mark.only_on("postgresql", "sqlite", why="MariaDB checks every foreign key at once")
+@pytest.mark.only_on("postgresql", why="SQLite cannot be asked to check before the COMMIT, and MariaDB never waits")
 @pytest.mark.parametrize("archive", [None, "kept_event"])
 async def test_rows_that_others_refer_to_stay_though_it_is_checked_late(
     make_runner: MakeRunner, database: Database, archive: str | None
@@ -74,6 +74,15 @@ async def test_rows_that_others_refer_to_stay_though_it_is_checked_late(
     """A foreign key that would wait for the COMMIT to refuse the whole chunk refuses its rows one by one, too."""
     await make_visits(database, (7, 7, 8, 41), **DEFERRED)
     await assert_three_stay(make_runner, database, archive)
+
+
+@pytest.mark.only_on("sqlite", why="only SQLite has foreign keys that are checked at the COMMIT and not before")
+async def test_a_foreign_key_that_is_checked_at_the_commit_alone(make_runner: MakeRunner, database: Database) -> None:
+    """It refuses a chunk as a whole: the run fails with nothing of that chunk done, and what went before stays done."""
+    await make_visits(database, [17], **DEFERRED)
+    said = error_of(await delete(delete_runner(make_runner), all_rows=True))
+    assert said == "IntegrityError: FOREIGN KEY constraint failed"
+    assert await rows_of(database, LEFT) == [(n,) for n in range(11, 101)]
 
 
 async def assert_three_stay(make_runner: MakeRunner, database: Database, archive: str | None) -> None:

@@ -54,5 +54,6 @@ async def _tamper_on_mariadb(database: Database, *statements: str) -> None:
         for statement in statements:
             await connection.execute(text(statement))
         for creation in creations:
-            await connection.exec_driver_sql(creation)
+            # a percent sign would be taken for a place for a value
+            await connection.exec_driver_sql(creation.replace("%", "%%"))
     await engine.dispose()

@@ -41,12 +41,12 @@ async def terminate(database: Database, ctx: JobContext, victim: Victim) -> None
 async def _other(database: Database, backend: Backend, own: int) -> int:
     """The connection that a run reads from."""
     while True:
-        # what MariaDB shows may be a tenth of a second old
         others = {int(row[0]) for row in await rows_of(database, _IN_A_TRANSACTION[backend])} - {own}
         if others:
             (other,) = others
             return other
-        await asyncio.sleep(0.01)
+        # what MariaDB shows is read anew only if nobody has looked for a tenth of a second
+        await asyncio.sleep(0.12)
 
 
 async def _end(database: Database, backend: Backend, session: int) -> None:

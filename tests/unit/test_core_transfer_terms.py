@@ -125,6 +125,23 @@ def test_minor_units_have_no_decimals() -> None:
         terms(money=CENTS).amount("5.00")
 
 
+@pytest.mark.parametrize(
+    ("money", "kept", "exact"),
+    [
+        (NUMERIC, "30.5", "30.50"),
+        (NUMERIC, "100", "100.00"),
+        (NUMERIC, "77.5000000000", "77.50"),
+        (NUMERIC, "-1E+2", "-100.00"),
+        (NUMERIC, "0.001", "0.001"),
+        (CENTS, "120.000", "120"),
+        (ANY_SCALE, "0.10", "0.1"),
+    ],
+)
+def test_an_amount_has_the_decimals_of_its_column(money: ColumnFacts, kept: str, exact: str) -> None:
+    """However many zeros a database keeps at the end of a number, an amount is written as its column would."""
+    assert str(terms(money=money).exact(Decimal(kept))) == exact
+
+
 def test_a_numeric_without_scale_takes_any_decimals() -> None:
     """Where the column rounds nothing, nothing is refused."""
     assert str(terms(money=ANY_SCALE).amount("0.123456789")) == "0.123456789"

@@ -58,6 +58,16 @@ class BookTerms:
     key_type: str
     key_range: tuple[int, int]
 
+    def exact(self, amount: Decimal | int) -> Decimal:
+        """An amount with the decimals that the money column has, and more only where they are not 0.
+
+        Args:
+            amount: as a database keeps it that writes numbers with more zeros at their end, or with fewer.
+        """
+        whole, _, fraction = format(Decimal(amount), "f").partition(".")
+        kept = max(self.scale or 0, len(fraction.rstrip("0")))
+        return Decimal(f"{whole}.{fraction:0<{kept}}"[: len(whole) + 1 + kept] if kept else whole)
+
     def read(self, given: Mapping[str, object]) -> Transfer:
         """A transfer, from what was sent.
 

@@ -119,12 +119,12 @@ class MySqlBooks:
     """
 
     def __init__(self, table: Table, terms: BookTerms) -> None:
-        self._scale = terms.scale or 0
-        if self._scale > MOST_DECIMALS:
+        if (terms.scale or 0) > MOST_DECIMALS:
             raise RequestError(
                 f"Column {terms.column!r} of table {terms.table!r} is {terms.column_type}, and the books keep "
                 f"{MOST_DECIMALS} decimals. Transfers need a column of no more, for example numeric(20,2)"
             )
+        self._terms = terms
         self._where = {"table": terms.table, "column": terms.column}
         self._accounts = _Accounts(table, terms)
 
@@ -161,7 +161,7 @@ class MySqlBooks:
                     row.idempotency_key,
                     row.from_account,
                     row.to_account,
-                    self._exact(row.amount) or row.amount,
+                    self._terms.exact(row.amount),
                     row.reason,
                 ),
                 row.request_hash,
@@ -182,7 +182,7 @@ class MySqlBooks:
         """Two steps down the primary key's index for each account."""
         statement = _with_collation(_READ_HEADS, connection.dialect, 1)
         found = await connection.execute(statement, {**self._where, ROWS: _listed(accounts)})
-        return {row.account: Head(row.version, self._exact(row.balance_after) or row.balance_after) for row in found}
+        return {row.account: Head(row.version, self._terms.exact(row.balance_after)) for row in found}
 
     async def add_entries(self, connection: AsyncConnection, entries: Sequence[Entry]) -> None:
         """One statement, whose rows the trigger sees one by one."""
@@ -214,12 +214,7 @@ class MySqlBooks:
         return {row.account: self._exact(row.balance) for row in found}
 
     def _exact(self, amount: Decimal | int | None) -> Decimal | None:
-        """An amount with the decimals that the money column has, and more only where they are not 0."""
-        if amount is None:
-            return None
-        whole, _, fraction = format(Decimal(amount), "f").partition(".")
-        kept = max(self._scale, len(fraction.rstrip("0")))
-        return Decimal(f"{whole}.{fraction:0<{kept}}"[: len(whole) + 1 + kept] if kept else whole)
+        return None if amount is None else self._terms.exact(amount)
 
 
 class _Accounts:

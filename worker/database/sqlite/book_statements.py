@@ -84,7 +84,9 @@ class SqliteBooks:
         found = await connection.execute(_READ_HEADERS, {"keys": json.dumps(list(keys))})
         return {
             row.idempotency_key: StoredTransfer(
-                Transfer(row.idempotency_key, row.from_account, row.to_account, row.amount, row.reason),
+                Transfer(
+                    row.idempotency_key, row.from_account, row.to_account, self._terms.exact(row.amount), row.reason
+                ),
                 row.request_hash,
                 f"{row.accounts_table}.{row.money_column}",
                 row.run_id,
@@ -98,13 +100,13 @@ class SqliteBooks:
         found = await connection.execute(
             self._read, {"accounts": json.dumps([self._stored(name) for name in accounts])}
         )
-        return {row.account: row.balance for row in found}
+        return {row.account: None if row.balance is None else self._terms.exact(row.balance) for row in found}
 
     async def read_heads(self, connection: AsyncConnection, accounts: Collection[str]) -> dict[str, Head]:
         """One step down the primary key's index for each account."""
         asked = {**self._book, "accounts": json.dumps(list(accounts))}
         found = await connection.execute(_READ_HEADS, asked)
-        return {row.account: Head(row.version, row.balance_after) for row in found}
+        return {row.account: Head(row.version, self._terms.exact(row.balance_after)) for row in found}
 
     async def add_entries(self, connection: AsyncConnection, entries: Collection[Entry]) -> None:
         """Both entries of each transfer together."""

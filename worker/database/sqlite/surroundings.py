@@ -32,15 +32,18 @@ WHERE made.schema = :schema AND made.type = 'table'
 ORDER BY made.name, reference.id, reference.seq
 """)
 
-# The first columns of complete indexes; a primary key that is the rowid has none.
-LED = text("""
+# The first columns of indexes; a primary key that is the rowid has none. A partial index serves a foreign key's own
+# look-ups only where it leaves out nothing but NULLs.
+LED = """
 SELECT first.name
 FROM pragma_index_list(:table, :schema) AS key
 JOIN pragma_index_xinfo(key.name, :schema) AS first ON first.seqno = 0
-WHERE NOT key.partial AND first.name IS NOT NULL
+LEFT JOIN {schema}.sqlite_master AS made ON made.type = 'index' AND made.name = key.name
+WHERE first.name IS NOT NULL
+  AND (NOT key.partial OR replace(made.sql, '"', '') LIKE '% WHERE ' || first.name || ' IS NOT NULL')
 UNION
 SELECT own.name FROM pragma_table_info(:table, :schema) AS own WHERE own.pk = 1
-""")
+"""
 
 TRIGGERS = """
 SELECT name, sql FROM {schema}.sqlite_master
@@ -130,10 +133,11 @@ def _losing(keys: Sequence[_ForeignKey], table: str, *, cascading: bool) -> list
 
 
 async def _reference(connection: AsyncConnection, key: _ForeignKey, place: Mapping[str, str]) -> Reference:
-    led = set((await connection.execute(LED, {**place, "table": key.child})).scalars())
+    quote = connection.dialect.identifier_preparer.quote
+    indexes = text(LED.format(schema=quote(place["schema"])))
+    led = set((await connection.execute(indexes, {**place, "table": key.child})).scalars())
     some = select(literal(1)).select_from(named_table(key.child, schema=place["schema"])).limit(LARGE).subquery()
     rows: int = (await connection.execute(select(func.count()).select_from(some))).scalar_one()
-    quote = connection.dialect.identifier_preparer.quote
     index = quote("_".join((key.child, *key.columns, "idx")))
     return Reference(
         name=f"FOREIGN KEY ({', '.join(key.columns)})",
