@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from datetime import date, datetime
 from enum import Enum as PythonEnum
 from ipaddress import IPv4Address, IPv4Interface, IPv4Network, IPv6Address, IPv6Interface, IPv6Network
-from typing import Final
+from typing import Any, Final
 
 from sqlalchemy import JSON, Column, ColumnElement, Date, DateTime, Enum, String, Table, Text, cast, type_coerce
 from sqlalchemy.types import NullType, TypeEngine
@@ -49,19 +49,20 @@ def writable_columns(table: Table, facts: TableFacts) -> dict[str, TypeEngine[ob
     return {column.name: column.type for column in table.columns if column.name not in generated}
 
 
-def reading_of(column: Column[object], target: TypeEngine[object] | None) -> ColumnReading:
+def reading_of(column: Column[object], exact: TypeEngine[Any], target: TypeEngine[object] | None) -> ColumnReading:
     """How a column is read.
 
     Args:
         column: of the table that is read.
+        exact: the type under which its values come as they are.
         target: the type of the column that its values are for; None where there is none.
     """
     plain = undecorated(column.type)
     expression: ColumnElement[object] = column
     convert: Callable[[object], object] | None = None
     if isinstance(column.type, JSON):
-        # as the driver has it: a cast to text would round a number that SQLite keeps as such
-        expression, convert = type_coerce(column, Text()), _document
+        # a cast to text would round a number that SQLite keeps as such, and a driver may have read the document
+        expression, convert = type_coerce(column, exact), _document
     elif isinstance(plain, Date | DateTime):
         expression, convert = cast(column, Text), _moment_of(plain)
     elif isinstance(column.type, NullType):
