@@ -7,8 +7,8 @@ SHELL := /bin/sh
 # The interpreter that .venv is made from; empty looks for one.
 PYTHON ?=
 PYTEST_ARGS ?=
-# The servers that tests of the database layer run on: `check` takes both.
-POSTGRES ?= 18
+# The databases that one suite runs on: the newest PostgreSQL, an older one, SQLite and MariaDB. `check` takes them all.
+DATABASES ?= 18,sqlite,mariadb
 # Each process has servers of its own; more than four would start more of them than they save time.
 PARALLEL ?= -n auto --maxprocesses 4 --dist worksteal
 # Where all chance of the chaos comes from; another one each time unless given. Its tests print it.
@@ -40,11 +40,11 @@ demo: $(EDITABLE) $(DEMO_DATA) ## upsert 336,776 real flights on embedded server
 	@$(BIN)/heavylift demo
 
 .PHONY: test
-test: $(EDITABLE) ## run every test, on the newest PostgreSQL (POSTGRES=18,older for each; PYTEST_ARGS='-k name')
-	HEAVYLIFT_POSTGRES=$(POSTGRES) $(BIN)/python -m pytest $(PARALLEL) $(PYTEST_ARGS)
+test: $(EDITABLE) ## run every test, on PostgreSQL, SQLite and MariaDB (DATABASES=sqlite for one; PYTEST_ARGS='-k name')
+	HEAVYLIFT_DATABASES=$(DATABASES) $(BIN)/python -m pytest $(PARALLEL) $(PYTEST_ARGS)
 
 .PHONY: check
-check: POSTGRES = 18,older
+check: DATABASES = 18,older,sqlite,mariadb
 check: CHAOS = part
 check: SEED = 20
 check: lint types imports test arqtests endurance chaos ## what CI runs: lint, types, import rules, every test, a part of the chaos
@@ -64,7 +64,7 @@ imports: $(EDITABLE) ## import-linter: the layers of the worker
 
 .PHONY: chaos
 chaos: $(EDITABLE) ## kill, stop, restart and cut what there is, everywhere and at random (SEED=n repeats it; CHAOS=part is shorter)
-	HEAVYLIFT_SEED=$(SEED) HEAVYLIFT_CHAOS=$(CHAOS) $(BIN)/python -m pytest $(PARALLEL) \
+	HEAVYLIFT_DATABASES=$(DATABASES) HEAVYLIFT_SEED=$(SEED) HEAVYLIFT_CHAOS=$(CHAOS) $(BIN)/python -m pytest $(PARALLEL) \
 		-m "$(if $(filter all,$(CHAOS)),chaos or storm,storm)" tests/chaos $(PYTEST_ARGS)
 
 .PHONY: endurance

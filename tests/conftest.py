@@ -6,7 +6,7 @@ The schema is made once, in a template; a test's database is a clone of it, made
 import os
 import sys
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,7 +18,13 @@ from sqlmodel import SQLModel
 
 from tests.support import shop_models
 from tests.support.chaos_size import SEED, SIZE
-from tests.support.databases import QUICK, VERSIONS, driver_url, fresh_database, make_template
+from tests.support.chosen import BACKENDS, CHOSEN, Backend
+from tests.support.databases import DatabaseServer, start_server
+from tests.support.generated import deselect_nowhere, generate
+from tests.support.mariadb_databases import missing_mariadb
+from tests.support.postgres_databases import QUICK, PostgresServer, driver_url, fresh_database, make_template
+from tests.support.spelling import SPELLINGS, Spelling
+from tests.support.stores import SetClock, Stores, open_stores
 from worker.core.clock import SystemClock
 from worker.core.settings import Settings
 from worker.database.engine import Database, open_database
@@ -40,10 +46,24 @@ JOBS = "jobs,tests.support.scripted_jobs"
 MakeRunner = Callable[..., Runner]
 
 
-def pytest_report_header() -> str:
-    """Which servers the tests of the database layer run on, and what those that break things do."""
-    servers = f"PostgreSQL: {' and '.join(VERSIONS)} (HEAVYLIFT_POSTGRES)"
-    return f"{servers}; chaos: {SIZE} (HEAVYLIFT_CHAOS) from seed {SEED} (HEAVYLIFT_SEED)"
+def pytest_report_header() -> list[str]:
+    """Which databases the tests run on, what is missing for it, and what those that break things do."""
+    missing = missing_mariadb() if "mariadb" in CHOSEN else None
+    return [
+        f"databases: {', '.join(CHOSEN)} (HEAVYLIFT_DATABASES)",
+        *([f"databases: WITHOUT mariadb: {missing}"] if missing else []),
+        f"chaos: {SIZE} (HEAVYLIFT_CHAOS) from seed {SEED} (HEAVYLIFT_SEED)",
+    ]
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """A test that uses `server` is made for each database."""
+    generate(metafunc)
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """A test that is for no database here is left out."""
+    deselect_nowhere(config, items)
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,27 +85,84 @@ class Servers:
 
 
 @pytest.fixture(scope="session")
-def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Servers]:
-    """Start both servers once; they end with the test process, killed or not."""
-    place = tmp_path_factory.mktemp("servers")
-    with PostgresProcess(place / "postgres", options=QUICK) as postgres, RedisProcess(place / "redis") as redis:
+def postgres_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PostgresProcess]:
+    """Start a PostgreSQL 18 once, with a template; it ends with the test process, killed or not."""
+    with PostgresProcess(tmp_path_factory.mktemp("servers") / "postgres", options=QUICK) as postgres:
         make_template(postgres.url, SHOP)
-        yield Servers(postgres, redis)
+        yield postgres
+
+
+@pytest.fixture(scope="session")
+def redis_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisProcess]:
+    """Start a Redis once; it ends with the test process, killed or not."""
+    with RedisProcess(tmp_path_factory.mktemp("servers") / "redis") as redis:
+        yield redis
+
+
+@pytest.fixture(scope="session")
+def servers(postgres_server: PostgresProcess, redis_server: RedisProcess) -> Servers:
+    """Both servers."""
+    return Servers(postgres_server, redis_server)
+
+
+StartServer = Callable[[str], DatabaseServer]
+
+
+@pytest.fixture(scope="session")
+def start_once(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[StartServer]:
+    """Starts the server of a database by its name, once a session, when it is first asked for."""
+    with ExitStack() as stack:
+        started: dict[str, DatabaseServer] = {}
+
+        def start(name: str) -> DatabaseServer:
+            if name not in started and name == "18":
+                started[name] = PostgresServer(request.getfixturevalue("postgres_server").url)
+            elif name not in started:
+                folder = tmp_path_factory.mktemp(name) / "server"
+                started[name] = stack.enter_context(start_server(name, folder, SHOP))
+            return started[name]
+
+        yield start
+
+
+@pytest.fixture(scope="session")
+def server_name(request: pytest.FixtureRequest) -> str:
+    """The name of each database in turn; a test that uses it, by `database_url` or otherwise, runs on each."""
+    name: str = request.param
+    return name
+
+
+@pytest.fixture(scope="session")
+def server(server_name: str, start_once: StartServer) -> DatabaseServer:
+    """The server of each database in turn, shared by the tests of a session."""
+    return start_once(server_name)
 
 
 @pytest.fixture
-async def database_url(servers: Servers) -> AsyncIterator[str]:
+def backend(server_name: str) -> Backend:
+    """Which database the test runs on."""
+    return BACKENDS[server_name]
+
+
+@pytest.fixture
+def spelling(backend: Backend) -> Spelling:
+    """How the database that the test runs on writes what differs."""
+    return SPELLINGS[backend]
+
+
+@pytest.fixture
+async def database_url(postgres_server: PostgresProcess) -> AsyncIterator[str]:
     """A fresh database with ledger and shop tables."""
-    async with fresh_database(servers.postgres.url) as url:
+    async with fresh_database(postgres_server.url) as url:
         yield url
 
 
 @pytest.fixture
-async def redis_url(servers: Servers) -> str:
+async def redis_url(redis_server: RedisProcess) -> str:
     """An empty Redis."""
-    async with Redis.from_url(servers.redis_url) as redis:
+    async with Redis.from_url(redis_server.url) as redis:
         await redis.flushall()
-    return servers.redis_url
+    return redis_server.url
 
 
 @pytest.fixture
@@ -127,6 +204,19 @@ async def database(settings: Settings) -> AsyncIterator[Database]:
     opened = open_database(settings, "test")
     yield opened
     await opened.dispose()
+
+
+@pytest.fixture
+async def stores(settings: Settings, database: Database) -> AsyncIterator[Stores]:
+    """Both stores, empty."""
+    async with open_stores(settings, database) as opened:
+        yield opened
+
+
+@pytest.fixture
+def clock() -> SetClock:
+    """A clock that stands until the test sets it."""
+    return SetClock()
 
 
 @pytest.fixture

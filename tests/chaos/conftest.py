@@ -1,7 +1,7 @@
-"""Tallies to be moved exactly once, and a forge of the workers that move them."""
+"""Tallies to be moved exactly once, on each database, and a forge of the workers that move them."""
 
 import os
-from collections.abc import Awaitable, Callable, Generator, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Generator, Iterator
 from pathlib import Path
 
 import pytest
@@ -9,6 +9,8 @@ from sqlalchemy import text
 
 from tests.conftest import JOBS, MODELS, ROOT
 from tests.support.chaos_size import SEED, SIZE
+from tests.support.databases import DatabaseServer
+from tests.support.filling import fill_tallies
 from tests.support.forge import Forge
 from tests.support.played_runs import Place
 from worker.core.settings import Settings
@@ -29,6 +31,13 @@ def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestR
     return report
 
 
+@pytest.fixture
+async def database_url(server: DatabaseServer) -> AsyncIterator[str]:
+    """A fresh database with ledger and shop tables, on the server in question."""
+    async with server.fresh() as url:
+        yield url
+
+
 @pytest.fixture(scope="session")
 def forge(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Forge]:
     """Forks worker processes; it has imported what they would."""
@@ -47,12 +56,10 @@ def place(forge: Forge, environment: dict[str, str], tmp_path: Path) -> Place:
 async def values(database: Database) -> Values:
     """Make the tallies, all 0, and return a function that reads them."""
     async with database.engine.begin() as connection:
-        await connection.execute(
-            text("INSERT INTO tally (id, value) SELECT n, 0 FROM generate_series(1, :most) AS n"), {"most": TALLIES}
-        )
+        await fill_tallies(connection, TALLIES)
 
     async def read() -> list[int]:
-        async with database.engine.connect() as connection:
+        async with database.reading() as connection:
             return list((await connection.execute(text("SELECT value FROM tally ORDER BY id"))).scalars())
 
     return read

@@ -3,14 +3,13 @@
 import asyncio
 
 import pytest
-from sqlalchemy import text
 
 from tests.chaos.conftest import TALLIES, Values
 from tests.conftest import MakeRunner
+from tests.support.sessions import end_sessions, sessions
 from worker.core.outcomes import Failed, Interrupted, LeaseLost, Succeeded
 from worker.core.settings import Settings
 from worker.database.claims import Claimed, Delivery
-from worker.database.engine import Database
 
 pytestmark = pytest.mark.chaos
 
@@ -79,22 +78,21 @@ async def test_cancelled_at_any_moment(make_runner: MakeRunner, values: Values) 
     assert record.attempts == 1
 
 
-async def test_connections_killed_in_mid_run(make_runner: MakeRunner, values: Values, database: Database) -> None:
+@pytest.mark.only_on("postgresql", "mariadb", why="SQLite has no connections that somebody else could end")
+async def test_connections_killed_in_mid_run(make_runner: MakeRunner, values: Values, database_url: str) -> None:
     """A run whose connections are terminated again and again goes on in place, and does each row once."""
+    await values()
+    mine = await sessions(database_url)
     runner = make_runner("victim")
     pacing = Delivery("contested", "add_one", {"pause_s": 0.05}, {}, "arq:queue", 1)
     running = asyncio.create_task(runner.run(pacing))
-    kill = text(
-        "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity WHERE application_name = 'heavylift:victim'"
-    )
     killed = 0
     # a claim that fails has done nothing, and is the queue's to repeat
     while not any(await values()):
         await asyncio.sleep(0.01)
     while not running.done() and killed < 4:
         await asyncio.sleep(0.08)
-        async with database.engine.connect() as connection:
-            killed += (await connection.execute(kill)).scalar_one()
+        killed += await end_sessions(database_url, lambda number: number not in mine)
     assert await running == Succeeded(TALLIES)
     assert killed > 0
     # the victim's own connections may have been killed a moment ago, which nobody has noticed

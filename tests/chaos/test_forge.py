@@ -20,7 +20,7 @@ from worker import REGISTRY, Client, open_client
 from worker.core.settings import Settings
 from worker.main import load_declared
 
-pytestmark = pytest.mark.chaos
+pytestmark = [pytest.mark.chaos, pytest.mark.only_on("postgresql", why="a fork knows nothing of its database")]
 
 RUN = "forked"
 ON_LINUX = pytest.mark.skipif(sys.platform != "linux", reason="elsewhere no signal comes with a parent's death")

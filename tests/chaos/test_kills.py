@@ -9,7 +9,7 @@ from operator import attrgetter
 import pytest
 
 from tests.support.chaos_size import SEED
-from tests.support.kill_scenarios import BROKEN, SCENARIOS
+from tests.support.kill_scenarios import BROKEN, BROKEN_BY_TWO_WRITERS, SCENARIOS
 from tests.support.killed_runs import Comparison, compare_killed
 from tests.support.played_runs import KillScenario, Place
 
@@ -31,11 +31,23 @@ async def test_killed_at_random_points(scenario: KillScenario, place: Place) -> 
     check(await compare_killed(scenario, place, SEED, KILLS))
 
 
-@pytest.mark.parametrize("scenario", BROKEN, ids=named)
-async def test_a_broken_job_is_caught(scenario: KillScenario, place: Place) -> None:
-    """A job that does more, or less, than its cursor says cannot pass for a right one."""
+async def must_be_caught(scenario: KillScenario, place: Place) -> None:
+    """A broken job's tables tell, and nothing else."""
     found = await compare_killed(scenario, place, SEED, KILLS)
     with pytest.raises(AssertionError, match=f"HEAVYLIFT_SEED={SEED}"):
         check(found)
     assert found.killed.record == found.whole.record
     assert found.killed.tables != found.whole.tables
+
+
+@pytest.mark.parametrize("scenario", BROKEN, ids=named)
+async def test_a_broken_job_is_caught(scenario: KillScenario, place: Place) -> None:
+    """A job that does more, or less, than its cursor says cannot pass for a right one."""
+    await must_be_caught(scenario, place)
+
+
+@pytest.mark.only_on("postgresql", "mariadb", why="SQLite has one writer at a time")
+@pytest.mark.parametrize("scenario", BROKEN_BY_TWO_WRITERS, ids=named)
+async def test_a_job_that_writes_apart_is_caught(scenario: KillScenario, place: Place) -> None:
+    """Likewise, one whose rows commit before its cursor does."""
+    await must_be_caught(scenario, place)

@@ -5,18 +5,21 @@ from operator import attrgetter
 from typing import Self
 
 import pytest
-from sqlalchemy import make_url
 
 from tests.support.chaos_size import chance, sized
 from tests.support.databases import copy_of
 from tests.support.fault_plan import FaultPlan, FaultsByChance
 from tests.support.fault_proxy import FaultProxy
-from tests.support.kill_scenarios import BROKEN, SCENARIOS
+from tests.support.kill_scenarios import BROKEN, BROKEN_BY_TWO_WRITERS, SCENARIOS
 from tests.support.played_runs import KillScenario, Place, Play
 from tests.support.snapshots import Snapshot
 from worker.core.retry import IN_PLACE_TRIES
 
-pytestmark = [pytest.mark.storm, pytest.mark.timeout(1800)]
+pytestmark = [
+    pytest.mark.storm,
+    pytest.mark.timeout(1800),
+    pytest.mark.only_on("postgresql", "mariadb", why="there is no wire to SQLite"),
+]
 
 ROWS, ROUNDS = sized(160, 300), sized(1, 3)
 ENOUGH = 20
@@ -45,9 +48,7 @@ class Wire:
     async def bad(self, plan: FaultPlan) -> Snapshot:
         """Play it over a bad one."""
         play, url = self.play, self.play.place.environment["DATABASE_URL"]
-        port = make_url(url).port
-        assert port is not None
-        async with FaultProxy(port, plan) as proxy, copy_of(url) as copy, play.client(copy) as client:
+        async with FaultProxy(url, plan) as proxy, copy_of(url) as copy, play.client(copy) as client:
             await play.work(client, through=proxy.url(copy))
             assert await play.left_in_redis() == []
             return await play.snapshot(client)
@@ -78,7 +79,7 @@ async def test_a_run_over_a_bad_wire(scenario: KillScenario, place: Place) -> No
         assert (attempts - 1) * (IN_PLACE_TRIES + 1) <= plan.lost, f"{attempts} attempts, after {plan.told}"
 
 
-@pytest.mark.parametrize("scenario", BROKEN, ids=attrgetter("name"))
+@pytest.mark.parametrize("scenario", [*BROKEN, *BROKEN_BY_TWO_WRITERS], ids=attrgetter("name"))
 async def test_a_broken_job_is_caught(scenario: KillScenario, place: Place) -> None:
     """A job that does more, or less, than its cursor says is told from a right one after some faults."""
     wire = await Wire.good(scenario, place)

@@ -19,6 +19,7 @@ from worker.main import load_declared
 pytestmark = pytest.mark.chaos
 
 RUN = "in-mid-run"
+LEASE_S = 1
 IN_PROGRESS = f"arq:in-progress:{RUN}"
 Processes = Callable[[], subprocess.Popen[bytes]]
 
@@ -27,7 +28,7 @@ Processes = Callable[[], subprocess.Popen[bytes]]
 def start_worker(environment: dict[str, str], tmp_path: Path) -> Iterator[Processes]:
     """A function that starts worker processes with small chunks and short leases; none outlives its test."""
     environment |= {
-        "WORKER_LEASE_S": "1",
+        "WORKER_LEASE_S": str(LEASE_S),
         "WORKER_CHUNK_START_ROWS": "2",
         "WORKER_CHUNK_MIN_ROWS": "2",
         "WORKER_CHUNK_MAX_ROWS": "2",
@@ -122,6 +123,9 @@ async def test_sigkill_then_the_lease_then_another_worker(
     assert await values() == [1] * TALLIES
 
 
+@pytest.mark.only_on(
+    "postgresql", "mariadb", why="a process that stands still in a transaction keeps SQLite's file locked all the time"
+)
 async def test_a_worker_stalled_past_its_lease_does_no_harm(
     client: Client, start_worker: Processes, values: Values
 ) -> None:
@@ -133,6 +137,26 @@ async def test_a_worker_stalled_past_its_lease_does_no_harm(
         start_worker()
         record = await client.wait(RUN)
     assert record.status == "succeeded"
+    first.terminate()
+    assert await asyncio.to_thread(first.wait, 15) == 0
+    assert await values() == [1] * TALLIES
+    assert (await client.get(RUN)).result == TALLIES
+
+
+@pytest.mark.only_on(
+    "sqlite", why="elsewhere nobody has to wait until a stalled worker is awake, as the test above shows"
+)
+async def test_a_worker_stalled_in_its_transaction_does_no_harm(
+    client: Client, start_worker: Processes, values: Values
+) -> None:
+    """A worker that stands still past its lease holds the others up, and no longer: awake, it or another goes on."""
+    await client.enqueue("add_one", {"pause_s": 0.1}, run_id=RUN)
+    first = start_worker()
+    await until(first.poll, client, 6)
+    with stalled(first):
+        start_worker()
+        await asyncio.sleep(3 * LEASE_S)
+    assert (await client.wait(RUN)).status == "succeeded"
     first.terminate()
     assert await asyncio.to_thread(first.wait, 15) == 0
     assert await values() == [1] * TALLIES

@@ -10,12 +10,15 @@ import pytest
 from hypothesis import HealthCheck, given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
+from sqlalchemy import CheckConstraint, delete
 
 from tests.conftest import MakeRunner
-from tests.support.updates import counts, delivery, execute, put, rows
+from tests.support.chosen import Backend
+from tests.support.items import ITEM, exact_key, execute, greatest_quantity, in_chunks_of, items, put, refusals
+from tests.support.rebuild import rebuild
+from tests.support.updates import counts, delivery
 from worker.core.events import ChunkCommitted, Event
 from worker.core.outcomes import Interrupted, Outcome
-from worker.core.settings import Settings
 from worker.database.engine import Database
 from worker.run.runner import Runner
 from worker.run.stop_signal import StopSignal
@@ -25,20 +28,15 @@ REFUSED_QUANTITY = 13
 """A constraint of the table, which validation knows nothing of, refuses this one."""
 
 COLUMNS = ("name", "quantity", "price", "note")
-TABLE = f"SELECT sku, {', '.join(COLUMNS)} FROM item ORDER BY sku"
+QUARANTINED = ("chunk", "position", "reason", "sqlstate", "constraint_name", "payload")
 
 Row = Mapping[str, object]
 Stored = dict[str, object]
 
 
-def with_chunks_of(settings: Settings, size: int) -> Settings:
-    """Settings under which every chunk has this many rows."""
-    return settings.model_copy(update={"chunk_start_rows": size, "chunk_min_rows": size, "chunk_max_rows": size})
-
-
 texts = st.text(max_size=4) | st.sampled_from(["x", "", "é", "e\u0301", "\U0001f600"])
 quantities = st.sampled_from([1, 1, 2, "12", -(2**31), 2**31 - 1]) | st.sampled_from(
-    [REFUSED_QUANTITY, 2**31, "many", 1.5, None, [1]]
+    [REFUSED_QUANTITY, 2**31, 2**63, "many", 1.5, None, [1]]
 )
 prices = st.sampled_from(["1", 1, "-0.00", "9999999999.99", "1e2"]) | st.sampled_from(
     ["1.005", "10000000000", "NaN", None]
@@ -61,12 +59,13 @@ class Model:
 
     table: dict[str, Stored]
     columns: Sequence[str]
+    greatest: int
     counts: Counter[str] = field(default_factory=Counter)
 
     def take(self, given: Row) -> None:
         """Take the next row of the source."""
         sku = given["sku"]
-        fits = isinstance(sku, str) and all(_fits(name, given.get(name)) for name in self.columns)
+        fits = isinstance(sku, str) and all(self._fits(name, given.get(name)) for name in self.columns)
         if not fits:
             self.counts["quarantined"] += 1
         elif sku not in self.table:
@@ -83,17 +82,16 @@ class Model:
             self.table[sku] |= changed
             self.counts["updated"] += 1
 
-
-def _fits(name: str, value: object) -> bool:
-    """Whether a column takes a value, as far as validation can know; an absent one comes as None."""
-    match name:
-        case "quantity":
-            return value == "12" or (isinstance(value, int) and -(2**31) <= value < 2**31)
-        case "price":
-            return value in {"1", 1, "-0.00", "9999999999.99", "1e2"}
-        case "note" if value is None:
-            return True
-    return isinstance(value, str) and "\x00" not in value
+    def _fits(self, name: str, value: object) -> bool:
+        """Whether a column takes a value, as far as validation can know; an absent one comes as None."""
+        match name:
+            case "quantity":
+                return value == "12" or (isinstance(value, int) and -self.greatest - 1 <= value <= self.greatest)
+            case "price":
+                return value in {"1", 1, "-0.00", "9999999999.99", "1e2"}
+            case "note" if value is None:
+                return True
+        return isinstance(value, str) and "\x00" not in value
 
 
 def _stored(name: str, value: object) -> object:
@@ -102,9 +100,10 @@ def _stored(name: str, value: object) -> object:
 
 
 @pytest.fixture
-async def runner(make_runner: MakeRunner, database: Database) -> Runner:
+async def runner(make_runner: MakeRunner, database: Database, backend: Backend) -> Runner:
     """One runner for all examples, on a table with a constraint."""
-    await execute(database, f"ALTER TABLE item ADD CHECK (quantity <> {REFUSED_QUANTITY})")
+    check = CheckConstraint(f"quantity <> {REFUSED_QUANTITY}")
+    await rebuild(database, ITEM, check, types=exact_key(backend))
     runner: Runner = make_runner()
     return runner
 
@@ -114,17 +113,17 @@ async def runner(make_runner: MakeRunner, database: Database) -> Runner:
 )
 @given(before=stored, source=st.lists(row, min_size=1, max_size=12), chunk=st.integers(1, 5))
 async def test_any_rows_against_a_model(
-    runner: Runner, database: Database, before: dict[str, str], source: list[Row], chunk: int
+    runner: Runner, database: Database, backend: Backend, before: dict[str, str], source: list[Row], chunk: int
 ) -> None:
     """Whatever rows come, in chunks of any size, table, `read` and sums are the model's; all counts if keys differ."""
     carried = [name for name in COLUMNS if any(name in given_row for given_row in source)]
     if not carried:
         source, carried = [{**given_row, "note": None} for given_row in source], ["note"]
-    await execute(database, "TRUNCATE item")
+    await execute(database, delete(ITEM))
     if before:
         await put(database, [{"sku": sku, "name": name} for sku, name in before.items()])
-    model = Model(await _table(database), carried)
-    sized = replace(runner, settings=with_chunks_of(runner.settings, chunk))
+    model = Model(await _table(database), carried, greatest_quantity(backend))
+    sized = replace(runner, settings=in_chunks_of(runner.settings, chunk))
     found = counts(await sized.run(delivery({"source": {"rows": source}}, uuid4().hex)))
     for given_row in source:
         model.take(given_row)
@@ -136,7 +135,7 @@ async def test_any_rows_against_a_model(
 
 
 async def _table(database: Database) -> dict[str, Stored]:
-    found = await rows(database, TABLE)
+    found = await items(database, "sku", *COLUMNS)
     return {str(sku): dict(zip(COLUMNS, values, strict=True)) for sku, *values in found}
 
 
@@ -156,29 +155,24 @@ FORMS: dict[str, Row] = {
 @pytest.mark.parametrize("form", FORMS)
 async def test_interrupted_at_every_chunk(make_runner: MakeRunner, database: Database, form: str) -> None:
     """A run that is stopped after each of its chunks, and goes on each time, ends as one that was left alone."""
-    runner = make_runner(changed=with_chunks_of(make_runner().settings, 4))
-    await execute(database, f"ALTER TABLE item ADD CHECK (quantity <> {REFUSED_QUANTITY} OR price < 5)")
+    runner = make_runner(changed=in_chunks_of(make_runner().settings, 4))
+    await rebuild(database, ITEM, CheckConstraint(f"quantity <> {REFUSED_QUANTITY} OR price < 5"))
     await _fill(database)
     undisturbed = counts(await runner.run(delivery(FORMS[form], "left-alone")))
-    table = await rows(database, TABLE)
-    refused = await rows(database, _quarantine("left-alone"))
+    table = await items(database, "sku", *COLUMNS)
+    refused = await refusals(database, "left-alone", *QUARANTINED)
     await _fill(database)
     outcomes = await _interrupted(runner, "stopped", FORMS[form])
     assert len(outcomes) >= 10
     assert all(outcome == Interrupted() for outcome in outcomes[:-1])
     assert counts(outcomes[-1]) == undisturbed
-    assert await rows(database, TABLE) == table
-    assert await rows(database, _quarantine("stopped")) == refused
+    assert await items(database, "sku", *COLUMNS) == table
+    assert await refusals(database, "stopped", *QUARANTINED) == refused
 
 
 async def _fill(database: Database) -> None:
-    await execute(database, "TRUNCATE item")
+    await execute(database, delete(ITEM))
     await put(database, [{"sku": f"S{n:02}", "quantity": n} for n in range(50)])
-
-
-def _quarantine(run_id: str) -> str:
-    columns = "chunk, position, reason, sqlstate, constraint_name, CAST(payload AS text)"
-    return f"SELECT {columns} FROM heavylift_quarantine WHERE run_id = '{run_id}' ORDER BY id"
 
 
 async def _interrupted(runner: Runner, run_id: str, params: Row) -> list[Outcome]:

@@ -6,9 +6,11 @@ from dataclasses import replace
 from decimal import Decimal
 
 import pytest
+from sqlalchemy import CheckConstraint
 
 from tests.conftest import MakeRunner
-from tests.support.updates import execute, rows
+from tests.support.items import ITEM, in_chunks_of, inline, items, upsert
+from tests.support.rebuild import rebuild
 from worker.core.events import Event, StartedOver
 from worker.core.outcomes import Succeeded
 from worker.core.settings import Settings
@@ -23,22 +25,22 @@ KEYS = [f"S{n:02}" for n in range(60)]
 @pytest.fixture
 def settings(settings: Settings) -> Settings:
     """Settings with chunks of ten rows, always."""
-    return settings.model_copy(update={"chunk_start_rows": 10, "chunk_min_rows": 10, "chunk_max_rows": 10})
+    return in_chunks_of(settings, 10)
 
 
-def upsert(run: int, bad: frozenset[str]) -> Delivery:
+def own_values(run: int, bad: frozenset[str]) -> Delivery:
     """A delivery of all keys with this run's own values, in a random order; some are refused."""
     order = random.Random(run).sample(KEYS, len(KEYS))
     given = [
         {"sku": sku, "name": f"of {run}", "quantity": -1 if sku in bad else run, "price": f"{run}.50"} for sku in order
     ]
-    return Delivery(f"run-{run}", "bulk_upsert", {"table": "item", "source": {"rows": given}}, {}, "arq:queue", 1)
+    return upsert(inline(*given), f"run-{run}")
 
 
 @pytest.mark.parametrize("bad", [frozenset[str](), frozenset(KEYS[::9])], ids=["sound", "refused"])
 async def test_six_at_once_over_the_same_keys(make_runner: MakeRunner, database: Database, bad: frozenset[str]) -> None:
     """All succeed, halved chunks too, and each row is whole: one of those that the runs had for its key."""
-    await execute(database, "ALTER TABLE item ADD CHECK (quantity >= 0)")
+    await rebuild(database, ITEM, CheckConstraint("quantity >= 0"))
     troubles: list[str] = []
 
     def see(event: Event) -> None:
@@ -46,7 +48,7 @@ async def test_six_at_once_over_the_same_keys(make_runner: MakeRunner, database:
             troubles.append(event.kind)
 
     runners = [replace(make_runner(f"worker-{run}"), emit=see) for run in range(RUNS)]
-    outcomes = await asyncio.gather(*(runner.run(upsert(run, bad)) for run, runner in enumerate(runners)))
+    outcomes = await asyncio.gather(*(runner.run(own_values(run, bad)) for run, runner in enumerate(runners)))
     counted = {"inserted": 0, "updated": 0, "unchanged": 0, "duplicates": 0, "quarantined": 0}
     for outcome in outcomes:
         assert isinstance(outcome, Succeeded), outcome
@@ -63,6 +65,6 @@ async def test_six_at_once_over_the_same_keys(make_runner: MakeRunner, database:
         "quarantined": len(bad) * RUNS,
     }
     assert set(troubles) <= {"contention"}
-    found = await rows(database, "SELECT sku, name, quantity, price FROM item ORDER BY sku")
+    found = await items(database, "sku", "name", "quantity", "price")
     assert [row[0] for row in found] == [sku for sku in KEYS if sku not in bad]
     assert {row[1:] for row in found} <= {(f"of {run}", run, Decimal(f"{run}.50")) for run in range(RUNS)}

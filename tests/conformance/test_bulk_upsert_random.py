@@ -13,10 +13,13 @@ import pytest
 from hypothesis import HealthCheck, assume, example, given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
+from sqlalchemy import CheckConstraint, delete
 
 from tests.conftest import MakeRunner
-from tests.support.updates import execute, put, rows
-from worker.core.outcomes import Outcome, Succeeded
+from tests.support.chosen import Backend
+from tests.support.items import ITEM, exact_key, execute, greatest_quantity, in_chunks_of, items, put, upsert
+from tests.support.outcomes import counts
+from tests.support.rebuild import rebuild
 from worker.database.claims import Delivery
 from worker.database.engine import Database
 from worker.run.runner import Runner
@@ -29,7 +32,6 @@ Stored = dict[str, object]
 
 COLUMNS = ("name", "quantity", "price", "note", "shelf", "slot")
 REQUIRED = frozenset({"name", "quantity", "price"})
-TABLE = f"SELECT sku, {', '.join(COLUMNS)} FROM item WHERE sku <> 'Z' ORDER BY sku"
 
 REFUSED_QUANTITY = 13
 """A constraint of the table, which validation knows nothing of, refuses this one."""
@@ -43,13 +45,27 @@ BAD_KEYS = [None, "k" * 41, "\x00", 5, ["A"]]
 NUMBERS = {"1": 1, "2": 2, '"12"': 12, "-2147483648": -(2**31), "2147483647": 2**31 - 1, "3.0": 3, "-0.0": 0}
 """JSON that a column of integers takes, and what it stores."""
 
+LARGE = {"2147483648": 2**31, "-9223372036854775808": -(2**63)}
+"""JSON that a column of integers takes where these have 64 bits."""
+
 PRICES = {
     given: Decimal(given.strip('"'))
     for given in ('"1"', "1", "0.1", '"-0.00"', '"9999999999.99"', '"1e2"', "-7.25", '"0.10"')
 }
 """JSON that a column of prices takes, and what it stores."""
 
-BAD_NUMBERS = ["2147483648", "1e300", "123456789012345678901234567890", '"many"', "1.5", "null", "[1]", "{}", '""']
+BAD_NUMBERS = [
+    *LARGE,
+    "9223372036854775808",
+    "1e300",
+    "123456789012345678901234567890",
+    '"many"',
+    "1.5",
+    "null",
+    "[1]",
+    "{}",
+    '""',
+]
 BAD_PRICES = ["1.005", '"10000000000"', '"NaN"', "1e300", "null", "[]", '"x"', "0.12345678901234567890123"]
 
 
@@ -117,11 +133,12 @@ class Model:
 
     table: dict[str, Stored]
     columns: Sequence[str]
+    numbers: Mapping[str, int]
     counts: Counter[str] = field(default_factory=Counter)
 
     def take(self, given: Mapping[str, str]) -> None:
         """Take the next row of the source."""
-        values = {name: _stored(name, given.get(name, "null")) for name in self.columns}
+        values = {name: _stored(name, given.get(name, "null"), self.numbers) for name in self.columns}
         sku = _key(given.get("sku", "null"))
         if sku is None or Misfit in values.values() or not REQUIRED.issubset(self.columns) or _refused(values):
             self.counts["quarantined"] += 1
@@ -139,10 +156,10 @@ class Misfit:
     """What stands for a value that its column does not take."""
 
 
-def _stored(name: str, given: str) -> object:
+def _stored(name: str, given: str, numbers: Mapping[str, int]) -> object:
     """What a column stores of a JSON text; an absent value comes as null."""
     if name in {"quantity", "price"}:
-        known: Mapping[str, object] = NUMBERS | {"13": 13} if name == "quantity" else PRICES
+        known: Mapping[str, object] = numbers if name == "quantity" else PRICES
         return known.get(given, Misfit)
     value = json.loads(given)
     if name in {"shelf", "slot"} or (value is None and name == "note"):
@@ -176,9 +193,10 @@ def _readable(given: Mapping[str, str]) -> bool:
 
 
 @pytest.fixture
-async def runner(make_runner: MakeRunner, database: Database) -> Runner:
+async def runner(make_runner: MakeRunner, database: Database, backend: Backend) -> Runner:
     """One runner for all examples, on a table that is stricter than its model."""
-    await execute(database, f"ALTER TABLE item ADD CHECK (quantity <> {REFUSED_QUANTITY})")
+    check = CheckConstraint(f"quantity <> {REFUSED_QUANTITY}")
+    await rebuild(database, ITEM, check, types=exact_key(backend))
     runner: Runner = make_runner()
     return runner
 
@@ -194,6 +212,7 @@ async def runner(make_runner: MakeRunner, database: Database) -> Runner:
 async def test_any_rows_against_a_model(
     runner: Runner,
     database: Database,
+    backend: Backend,
     tmp_path: Path,
     before: dict[str, str],
     source: list[dict[str, str]],
@@ -206,24 +225,26 @@ async def test_any_rows_against_a_model(
     carried = {name for given_row in readable for name in given_row}
     # a source without its key is refused as a whole, which is another test's business
     assume("sku" in carried)
-    await execute(database, "DELETE FROM item")
+    await execute(database, delete(ITEM))
     await put(database, [{"sku": "Z", "shelf": TAKEN, "slot": TAKEN}])
     if before:
         await put(database, [{"sku": sku, "name": name} for sku, name in before.items()])
-    model = Model(await _table(database), [name for name in COLUMNS if name in carried])
-    sized = runner.settings.model_copy(
-        update={"chunk_start_rows": chunk, "chunk_min_rows": chunk, "chunk_max_rows": chunk}
-    )
-    outcome = await replace(runner, settings=sized).run(_delivery(source, tmp_path, inline=inline))
+    numbers = {**NUMBERS, str(REFUSED_QUANTITY): REFUSED_QUANTITY}
+    if greatest_quantity(backend) > 2**31:
+        numbers |= LARGE
+    model = Model(await _table(database), [name for name in COLUMNS if name in carried], numbers)
+    sized = replace(runner, settings=in_chunks_of(runner.settings, chunk))
+    outcome = await sized.run(_delivery(source, tmp_path, inline=inline))
     for given_row in source:
         model.take(given_row)
-    found = _counts(outcome)
+    found = counts(outcome)
     assert await _table(database) == model.table
     assert found["read"] == len(source)
     keys = [key for given_row in source if (key := _key(given_row.get("sku", "null"))) is not None]
     if len(keys) == len(set(keys)):
         assert found == {"read": len(source), **model.counts}
-    assert await rows(database, "SELECT sku FROM item WHERE shelf = 7 AND slot = 7") == [("Z",)]
+    placed = await items(database, "sku", "shelf", "slot")
+    assert [sku for sku, *place in placed if place == [TAKEN, TAKEN]] == ["Z"]
 
 
 def _delivery(source: list[dict[str, str]], folder: Path, *, inline: bool) -> Delivery:
@@ -235,20 +256,9 @@ def _delivery(source: list[dict[str, str]], folder: Path, *, inline: bool) -> De
         path = folder / "items.ndjson"
         path.write_text("\n".join(lines))
         given = {"uri": path.as_uri()}
-    params: dict[str, object] = {"table": "item", "source": given}
-    return Delivery(uuid4().hex, "bulk_upsert", params, {}, "arq:queue", 1)
-
-
-def _counts(outcome: Outcome) -> dict[str, int]:
-    """The counts of a run that succeeded, without the zeros; they must add up."""
-    assert isinstance(outcome, Succeeded), outcome
-    assert isinstance(outcome.result, dict)
-    read, *parts = outcome.result.values()
-    assert read == sum(parts)
-    assert min(parts) >= 0
-    return {name: count for name, count in outcome.result.items() if count}
+    return upsert(given, uuid4().hex)
 
 
 async def _table(database: Database) -> dict[str, Stored]:
-    found = await rows(database, TABLE)
-    return {str(sku): dict(zip(COLUMNS, values, strict=True)) for sku, *values in found}
+    found = await items(database, "sku", *COLUMNS)
+    return {str(sku): dict(zip(COLUMNS, values, strict=True)) for sku, *values in found if sku != "Z"}

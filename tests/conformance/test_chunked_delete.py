@@ -1,23 +1,25 @@
 """`chunked_delete` on each database: exactly the rows that are meant, counted, whatever interrupts it."""
 
 import asyncio
+from datetime import UTC, datetime, timedelta
 from typing import Final
 
 import pytest
+from sqlalchemy import update
 
 from tests.conftest import MakeRunner
 from tests.support.deleting import (
+    EVENT,
     before_statements,
     delete,
     delete_runner,
     error_of,
-    execute,
     make_events,
     one_chunk_of,
     record_of,
     result_of,
-    rows_of,
 )
+from tests.support.own_session import execute, put, rows_of
 from worker.core.outcomes import Interrupted, Outcome, Succeeded
 from worker.core.settings import Settings
 from worker.database.engine import Database
@@ -69,7 +71,8 @@ async def test_ages_are_frozen_at_the_runs_start(make_runner: MakeRunner, databa
     """A row that becomes old enough between two attempts stays, and so does the cut-off of the first attempt."""
     where = {"created_at": {"older_than": "50d12h"}}
     assert await delete(one_chunk_of(delete_runner(make_runner)), where=where) == Interrupted()
-    await execute(database, "UPDATE event SET created_at = now() - interval '50 days 11:59:59' WHERE id = 40")
+    almost = datetime.now(UTC) - timedelta(days=50, hours=11, minutes=59, seconds=59)
+    await execute(database, update(EVENT).where(EVENT.c.id == 40).values(created_at=almost))
     started_at = await rows_of(database, "SELECT started_at FROM heavylift_runs")
     assert result_of(await delete(delete_runner(make_runner), where=where)) == {"deleted": 50, "archived": 0}
     assert await rows_of(database, "SELECT started_at FROM heavylift_runs") == started_at
@@ -150,12 +153,8 @@ async def test_how_many_statements_a_chunk_takes(
 
 async def refill(database: Database) -> None:
     """Put all events back, and forget every run."""
-    await execute(
-        database,
-        "INSERT INTO event (id) SELECT n FROM generate_series(1, 100) AS n ON CONFLICT DO NOTHING",
-        "TRUNCATE kept_event",
-        "DELETE FROM heavylift_runs",
-    )
+    await execute(database, "DELETE FROM event", "DELETE FROM kept_event", "DELETE FROM heavylift_runs")
+    await put(database, EVENT, [{"id": n} for n in range(1, 101)])
 
 
 async def cancelled_at(runner: Runner, at: int, where: dict[str, object], archive: str | None) -> Outcome | None:

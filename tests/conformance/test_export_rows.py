@@ -3,14 +3,18 @@
 import gzip
 from collections.abc import Mapping
 from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
+from typing import Final
 
 import orjson
 import pytest
 from sqlalchemy import insert, text
 
 from tests.conftest import MODELS, MakeRunner
+from tests.support.chosen import Backend
 from tests.support.file_runs import left_in
+from tests.support.own_session import execute, rows_of
 from tests.support.shop_models import Item
 from worker import RequestError
 from worker.core.errors import NotAllowedError, OutputError, UnknownColumnError, UnknownTableError, WhereError
@@ -28,7 +32,6 @@ from worker.run.runner import Runner
 ITEM = Item.__table__  # type: ignore[attr-defined]  # SQLModel sets it
 HEADER = "sku,name,quantity,price,note,shelf,slot,counted_at\n"
 NOTES = ("", '""')
-ITEMS = "".join(f"S{n:02},item {n},{n},0.50,{NOTES[n % 2]},,,2026-01-01T00:00:00+00:00\n" for n in range(35))
 
 
 @pytest.fixture
@@ -48,12 +51,26 @@ def settings(settings: Settings, out: Path) -> Settings:
 async def items(database: Database) -> None:
     """Thirty-five items."""
     rows = [
-        {"sku": f"S{n:02}", "name": f"item {n}", "quantity": n, "price": "0.5", "note": "" if n % 2 else None}
+        {
+            "sku": f"S{n:02}",
+            "name": f"item {n}",
+            "quantity": n,
+            "price": "0.5",
+            "note": "" if n % 2 else None,
+            "counted_at": datetime(2026, 1, 1, tzinfo=UTC),
+        }
         for n in range(35)
     ]
     async with database.engine.begin() as connection:
         await connection.execute(insert(ITEM), rows)
-        await connection.execute(text("UPDATE item SET counted_at = '2026-01-01T00:00:00Z'"))
+
+
+@pytest.fixture
+def content(backend: Backend) -> str:
+    """A file of these items; a database without time zones has its moments in UTC."""
+    zone = "+00:00" if backend == "postgresql" else ""
+    lines = [f"S{n:02},item {n},{n},0.50,{NOTES[n % 2]},,,2026-01-01T00:00:00{zone}\n" for n in range(35)]
+    return HEADER + "".join(lines)
 
 
 async def export(runner: Runner, run_id: str = "r", **params: object) -> Outcome:
@@ -69,11 +86,12 @@ def refused(outcome: Outcome) -> str:
 
 
 @pytest.mark.usefixtures("items")
-async def test_all_rows_are_in_the_file_in_the_order_of_the_key(make_runner: MakeRunner, out: Path) -> None:
+async def test_all_rows_are_in_the_file_in_the_order_of_the_key(
+    make_runner: MakeRunner, out: Path, content: str
+) -> None:
     """NULL and an empty text differ, and nothing but the file is left."""
     outcome = await export(make_runner(), uri="x.csv")
-    content = (out / "x.csv").read_text()
-    assert content == HEADER + ITEMS
+    assert (out / "x.csv").read_text() == content
     assert outcome == Succeeded({"rows": 35, "bytes": len(content)})
     assert left_in(out) == ["x.csv"]
 
@@ -88,24 +106,31 @@ async def test_a_where_chooses_rows_and_the_name_tells_the_packing(make_runner: 
     assert outcome == Succeeded({"rows": 2, "bytes": len(packed)})
 
 
+async def reflecting(make_runner: MakeRunner, database: Database, settings: Settings, table: str) -> Runner:
+    """A runner that knows a table from the database alone."""
+    changed = settings.model_copy(update={"reflect": (table,)})
+    tables = await complete_tables(database, find_tables((MODELS,), {}), changed)
+    return replace(make_runner(changed=changed), tables=tables)
+
+
+@pytest.mark.parametrize("kind", ["json", "jsonb"])
 async def test_a_document_is_written_to_its_last_digit(
-    make_runner: MakeRunner, database: Database, settings: Settings, out: Path
+    make_runner: MakeRunner, database: Database, settings: Settings, out: Path, backend: Backend, kind: str
 ) -> None:
     """No parser of JSON stands between the database and the file."""
-    async with database.engine.begin() as connection:
-        await connection.execute(text("CREATE TABLE papers (id int PRIMARY KEY, doc jsonb, plain json)"))
-        document = '\n{"a": 1.00000000000000000001,\n "a": 12345678901234567890123}'
-        insertion = text(
-            "INSERT INTO papers VALUES (1, CAST(CAST(:doc AS text) AS jsonb), CAST(CAST(:doc AS text) AS json))"
-        )
-        await connection.execute(insertion, {"doc": document})
-    changed = settings.model_copy(update={"reflect": ("papers",)})
-    runner = replace(make_runner(), tables=await complete_tables(database, find_tables((MODELS,), {}), changed))
-    assert isinstance(await export(runner, table="papers", uri="x.ndjson"), Succeeded)
-    assert (out / "x.ndjson").read_text() == (
-        '{"id":1,"doc":{"a": 12345678901234567890123},'
-        '"plain": {"a": 1.00000000000000000001,  "a": 12345678901234567890123}}\n'
+    document = '\n{"a": 1.00000000000000000001,\n "b": 12345678901234567890123}'
+    type_ = kind if backend == "postgresql" else "json"
+    await execute(
+        database,
+        f"CREATE TABLE papers (id int PRIMARY KEY, doc {type_})",
+        text("INSERT INTO papers VALUES (1, :doc)").bindparams(doc=document)
+        if backend != "postgresql"
+        else text(f"INSERT INTO papers VALUES (1, CAST(CAST(:doc AS text) AS {kind}))").bindparams(doc=document),
     )
+    runner = await reflecting(make_runner, database, settings, "papers")
+    assert isinstance(await export(runner, table="papers", uri="x.ndjson"), Succeeded)
+    written = document.replace("\n", " ") if type_ == "json" else document.replace("\n", "")
+    assert (out / "x.ndjson").read_text() == '{"id":1,"doc":' + written + "}\n"
 
 
 async def test_an_empty_table_makes_a_file_with_a_header(make_runner: MakeRunner, out: Path) -> None:
@@ -132,7 +157,7 @@ def stopping_after(runner: Runner, chunks: int) -> Runner:
 @pytest.mark.parametrize("chunks", [1, 2, 3])
 @pytest.mark.usefixtures("items")
 async def test_an_interrupted_export_goes_on_where_it_was(
-    make_runner: MakeRunner, out: Path, name: str, chunks: int
+    make_runner: MakeRunner, out: Path, content: str, name: str, chunks: int
 ) -> None:
     """However often it is stopped, at whichever chunk: each claim writes a segment of its own, and rows come once."""
     attempts = 1
@@ -142,8 +167,7 @@ async def test_an_interrupted_export_goes_on_where_it_was(
             with next(out.glob("*.part")).open("ab") as file:
                 file.write(b"a row of a chunk that was rolled back\n")
     data = (out / name).read_bytes()
-    content = (gzip.decompress(data) if name.endswith(".gz") else data).decode()
-    assert content == HEADER + ITEMS
+    assert (gzip.decompress(data) if name.endswith(".gz") else data).decode() == content
     assert outcome == Succeeded({"rows": 35, "bytes": len(data)})
     assert attempts >= 3
     assert left_in(out) == [name]
@@ -158,14 +182,16 @@ async def test_a_run_that_ended_is_not_run_again(make_runner: MakeRunner, out: P
 
 
 @pytest.mark.usefixtures("items")
-async def test_an_existing_file_is_kept_unless_overwriting_is_asked_for(make_runner: MakeRunner, out: Path) -> None:
+async def test_an_existing_file_is_kept_unless_overwriting_is_asked_for(
+    make_runner: MakeRunner, out: Path, content: str
+) -> None:
     """The refusal comes before any row, and says what to do."""
     out.mkdir()
     (out / "x.csv").write_text("old")
     assert '"overwrite": true' in refused(await export(make_runner(), "first", uri="x.csv"))
     assert ((out / "x.csv").read_text(), left_in(out)) == ("old", ["x.csv"])
     assert isinstance(await export(make_runner(), "second", uri="x.csv", overwrite=True), Succeeded)
-    assert ((out / "x.csv").read_text(), left_in(out)) == (HEADER + ITEMS, ["x.csv"])
+    assert ((out / "x.csv").read_text(), left_in(out)) == (content, ["x.csv"])
 
 
 @pytest.mark.usefixtures("items")
@@ -198,24 +224,19 @@ async def export_in_two_attempts(
     make_runner: MakeRunner, database: Database, settings: Settings, between: str
 ) -> Outcome:
     """Export a reflected table of 15 rows, which is altered after the first chunk."""
-    changed = settings.model_copy(update={"reflect": ("part",)})
-    async with database.engine.begin() as connection:
-        await connection.execute(text("CREATE TABLE part (id int PRIMARY KEY, name text DEFAULT 'x')"))
-        await connection.execute(text("INSERT INTO part SELECT generate_series(1, 15)"))
-    tables = await complete_tables(database, find_tables((MODELS,), {}), changed)
-    first = stopping_after(replace(make_runner(), tables=tables), 1)
+    await execute(database, "CREATE TABLE part (id int PRIMARY KEY, name varchar(20) DEFAULT 'x')")
+    await execute(database, *(f"INSERT INTO part (id) VALUES ({n})" for n in range(1, 16)))
+    first = stopping_after(await reflecting(make_runner, database, settings, "part"), 1)
     assert isinstance(await export(first, table="part", uri="x.csv"), Interrupted)
-    async with database.engine.begin() as connection:
-        await connection.execute(text(between))
-    tables = await complete_tables(database, find_tables((MODELS,), {}), changed)
-    return await export(replace(make_runner(), tables=tables), table="part", uri="x.csv")
+    await execute(database, between)
+    return await export(await reflecting(make_runner, database, settings, "part"), table="part", uri="x.csv")
 
 
 async def test_a_column_gained_meanwhile_is_not_in_the_file(
     make_runner: MakeRunner, database: Database, settings: Settings, out: Path
 ) -> None:
     """A file has the columns that it was begun with from its first row to its last."""
-    gained = "ALTER TABLE part ADD colour text DEFAULT 'new'"
+    gained = "ALTER TABLE part ADD colour varchar(20) DEFAULT 'new'"
     assert isinstance(await export_in_two_attempts(make_runner, database, settings, gained), Succeeded)
     assert (out / "x.csv").read_text() == "id,name\n" + "".join(f"{n},x\n" for n in range(1, 16))
 
@@ -224,12 +245,12 @@ async def test_a_column_lost_meanwhile_fails_the_run(
     make_runner: MakeRunner, database: Database, settings: Settings
 ) -> None:
     """A file whose later rows would lack it is not made."""
-    outcome = await export_in_two_attempts(make_runner, database, settings, "ALTER TABLE part DROP name")
+    outcome = await export_in_two_attempts(make_runner, database, settings, "ALTER TABLE part DROP COLUMN name")
     assert isinstance(outcome, Failed)
     assert "Table 'part' has no column 'name'" in outcome.error.message
 
 
-KINDS: Mapping[str, tuple[str, ...]] = {
+POSTGRESQL_KINDS: Final[Mapping[str, tuple[str, ...]]] = {
     "small smallint": ("-32768",),
     "big bigint": ("9223372036854775807",),
     "exact numeric": ("123456789012345678901234567890.50", "NaN", "1e-20"),
@@ -260,41 +281,84 @@ KINDS: Mapping[str, tuple[str, ...]] = {
     "words_of tsvector": ("'a':1 'b':2",),
     "place point": ("(1,2)",),
 }
+SQLITE_KINDS: Final[Mapping[str, tuple[str, ...]]] = {
+    "small SMALLINT": ("-32768",),
+    "big BIGINT": ("9223372036854775807", "-9223372036854775807"),
+    "money NUMERIC(12, 2)": ("1.00", "9999999999.99"),
+    "ratio DOUBLE": ("0.1", "1e-300", "0.30000000000000004", "-1e308"),
+    "flag BOOLEAN": ("1", "0"),
+    "title TEXT": ("'a,b\n\"c\" ''\\ ü'", "'=1+1'", "' x '", "'\\N'", "'null'"),
+    "code CHAR(4)": ("'ab'",),
+    "day DATE": ("'0002-01-01'", "'9998-12-31'"),
+    "wall DATETIME": ("'2026-01-01 12:00:00.500000'", "'0002-01-01 00:00:00.000001'"),
+    "clock TIME": ("'23:59:59.999999'",),
+    "blob BLOB": ("x'00ff'", "x'5c78'", "x''"),
+    "doc JSON": ("""'{"a":[1,2.5,"ü",null,true]}'""", """'"x"'""", "'1'", "'[]'"),
+}
+MARIADB_KINDS: Final[Mapping[str, tuple[str, ...]]] = {
+    "small smallint": ("-32768",),
+    "big bigint": ("9223372036854775807", "-9223372036854775808"),
+    "large bigint unsigned": ("18446744073709551615",),
+    "exact decimal(65,30)": ("12345678901234567890123456789012345.50", "1e-20"),
+    "money decimal(12,2)": ("1.00",),
+    "single float": ("0.1", "-0.5", "16777216"),
+    "ratio double": ("0.1", "1e-300", "0.30000000000000004"),
+    "flag boolean": ("true", "false"),
+    "title text": ("'a,b\n\"c\" ''\\\\ ü'", "'=1+1'", "' x '", "'\\\\N'", "'null'"),
+    "code char(4)": ("'ab'",),
+    "day date": ("'0002-01-01'", "'9998-12-31'"),
+    "wall datetime(6)": ("'2026-01-01 12:00:00.5'", "'1000-01-01 00:00:00.000001'"),
+    "at timestamp(6) NULL": ("'2026-01-01 12:00:00.000001'",),
+    "clock time(6)": ("'23:59:59.999999'",),
+    "annum year": ("1901", "2155"),
+    "uid uuid": ("'0189f7e5-0000-7000-8000-0000000000ff'",),
+    "raw_ varbinary(8)": ("x'00ff'", "x'5c78'", "x''"),
+    "doc json": ("""'{"a":[1,2.5,"ü",null,true]}'""", """'"x"'""", "'1'", "'[]'"),
+    "mood enum('sad', 'so \"so\", la la')": ("""'so "so", la la'""", "'sad'"),
+    "host inet6": ("'::ffff:10.0.0.1'", "'2001:db8::ff00'"),
+}
+LITERALS: Final[Mapping[Backend, Mapping[str, tuple[str, ...]]]] = {
+    "postgresql": {
+        kind: tuple(f"CAST($v${value}$v$ AS {kind.partition(' ')[2]})" for value in values)
+        for kind, values in POSTGRESQL_KINDS.items()
+    },
+    "sqlite": SQLITE_KINDS,
+    "mariadb": MARIADB_KINDS,
+}
+"""Columns by database, each with values as they are written in SQL."""
 
 
 @pytest.mark.filterwarnings("ignore:Did not recognize type 'point'")  # that is what a column of such a type is for
 @pytest.mark.parametrize("name", ["x.csv", "x.ndjson.gz", "x.tsv"])
 async def test_what_is_exported_can_be_upserted(
-    make_runner: MakeRunner, database: Database, settings: Settings, out: Path, name: str
+    make_runner: MakeRunner, database: Database, settings: Settings, out: Path, backend: Backend, name: str
 ) -> None:
     """A table of every kind of column comes back as it was, byte by byte in the database's own text."""
-    most = max(map(len, KINDS.values()))
+    kinds = LITERALS[backend]
+    columns = [kind.partition(" ")[0] for kind in kinds]
+    most = max(map(len, kinds.values()))
+    rows = [", ".join(values[row % len(values)] for values in kinds.values()) for row in range(most)]
     async with database.engine.begin() as connection:
-        await connection.execute(text("CREATE TYPE mood AS ENUM ('sad', 'so \"so\", la la')"))
-        await connection.execute(text(f"CREATE TABLE kinds (id int PRIMARY KEY, {', '.join(KINDS)})"))
-        await connection.execute(text("INSERT INTO kinds (id) VALUES (0)"))
-        for row in range(most):
-            await connection.execute(text(f"INSERT INTO kinds (id) VALUES ({row + 1})"))
-            for kind, values in KINDS.items():
-                column, _, type_ = kind.partition(" ")
-                statement = text(f"UPDATE kinds SET {column} = CAST(CAST(:value AS text) AS {type_}) WHERE id = :id")
-                await connection.execute(statement, {"value": values[row % len(values)], "id": row + 1})
-        await connection.execute(text("CREATE TABLE before AS SELECT * FROM kinds"))
-    changed = settings.model_copy(update={"reflect": ("kinds",), "data_dirs": (out,)})
-    tables = await complete_tables(database, find_tables((MODELS,), {}), changed)
-    runner = replace(make_runner(changed=changed), tables=tables)
+        if backend == "postgresql":
+            await connection.exec_driver_sql("CREATE TYPE mood AS ENUM ('sad', 'so \"so\", la la')")
+        await connection.exec_driver_sql(f"CREATE TABLE kinds (id int PRIMARY KEY, {', '.join(kinds)})")
+        await connection.exec_driver_sql("INSERT INTO kinds (id) VALUES (0)")
+        for number, row in enumerate(rows, 1):
+            await connection.exec_driver_sql(f"INSERT INTO kinds (id, {', '.join(columns)}) VALUES ({number}, {row})")
+        await connection.exec_driver_sql("CREATE TABLE earlier AS SELECT * FROM kinds")
+    runner = await reflecting(make_runner, database, settings.model_copy(update={"data_dirs": (out,)}), "kinds")
     assert isinstance(await export(runner, table="kinds", uri=name), Succeeded)
-    async with database.engine.begin() as connection:
-        await connection.execute(text("TRUNCATE kinds"))
+    await execute(database, "DELETE FROM kinds")
     params: dict[str, object] = {"table": "kinds", "source": {"uri": name}}
     outcome = await runner.run(Delivery("back", "bulk_upsert", params, {}, "arq:queue", 2))
-    async with database.engine.connect() as connection:
-        assert (await connection.execute(text("SELECT reason FROM heavylift_quarantine"))).all() == []
-        for column in [kind.split()[0] for kind in KINDS]:
-            pairs = await connection.execute(
-                text(f"SELECT a.{column}::text, b.{column}::text FROM before a FULL JOIN kinds b USING (id)")
-            )
-            assert [tuple(pair) for pair in pairs if pair[0] != pair[1]] == [], column
+    assert await rows_of(database, "SELECT reason FROM heavylift_quarantine") == []
+    for column in columns:
+        shown = f"CAST({{}}.{column} AS text)" if backend == "postgresql" else f"{{}}.{column}"
+        pairs = await rows_of(
+            database, f"SELECT {shown.format('a')}, {shown.format('b')} FROM earlier a JOIN kinds b ON b.id = a.id"
+        )
+        assert len(pairs) == most + 1
+        assert [pair for pair in pairs if pair[0] != pair[1] or type(pair[0]) is not type(pair[1])] == [], column
     assert isinstance(outcome, Succeeded)
     assert isinstance(outcome.result, dict)
     assert outcome.result["inserted"] == most + 1

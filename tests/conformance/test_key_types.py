@@ -1,40 +1,20 @@
 """Keys of every type with an order: each row is met once, in the table's own order, whatever interrupts the walk."""
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from enum import Enum
 from functools import partial
-from typing import Any
+from typing import Any, Final
 
 import pytest
-from sqlalchemy import (
-    ARRAY,
-    Column,
-    Date,
-    DateTime,
-    Float,
-    Integer,
-    Interval,
-    LargeBinary,
-    MetaData,
-    Numeric,
-    String,
-    Table,
-    Time,
-    Uuid,
-    delete,
-    insert,
-    select,
-    text,
-    true,
-)
-from sqlalchemy import Enum as EnumType
+from sqlalchemy import Column, Integer, MetaData, Table, delete, insert, select, text, true
+from sqlalchemy.ext.asyncio import AsyncConnection
 from sqlalchemy.orm import registry
-from sqlalchemy.types import TypeEngine
 from sqlmodel import select as select_model
-from sqlmodel.sql.sqltypes import UTCDateTime
 
 from tests.conftest import MakeRunner
+from tests.support.chosen import Backend
+from tests.support.key_samples import CASES, Case
+from tests.support.own_session import execute, put
 from worker import JobContext, Registry, job, primary_walk
 from worker.core.events import ChunkCommitted, Event
 from worker.core.outcomes import Failed, Interrupted, Outcome, Succeeded
@@ -44,103 +24,10 @@ from worker.database.engine import Database
 from worker.run.runner import Runner
 from worker.run.stop_signal import StopSignal
 
-
-class Mood(Enum):
-    """Names and values are crossed over, and their order is neither of the two."""
-
-    calm = "wild"
-    wild = "calm"
-    blue = "blue"
-
-
-@dataclass(frozen=True)
-class Case:
-    """A key's columns.
-
-    Attributes:
-        columns: by name: what the database declares, and what the model says of it.
-        rows: the keys, each as the database writes it.
-    """
-
-    columns: dict[str, tuple[str, TypeEngine[Any]]]
-    rows: list[str]
-
-
-def one(declared: str, modelled: TypeEngine[Any], *rows: str) -> Case:
-    """A key of one column."""
-    return Case({"k": (declared, modelled)}, [f"CAST({row} AS {declared.partition(' COLLATE')[0]})" for row in rows])
-
-
-WORDS = ["'a'", "'A'", "'b'", "'B'", "'ä'", "'Z'", "'z'", "'a b'", "'ab'", "''", "'-a'", "'𝄞'", "'a''b'", r"'a\b'"]
-
-CASES = {
-    "bigint under a narrower model": one(
-        "bigint", Integer(), "-9223372036854775808", "-2147483649", "-1", "0", "2147483648", "9223372036854775807"
-    ),
-    "smallint": one("smallint", Integer(), "-32768", "0", "32767"),
-    "boolean": one("boolean", Integer(), "false", "true"),
-    "text": one("text", String(), *WORDS),
-    "varchar of a shorter model": one("varchar", String(1), *WORDS),
-    "text COLLATE C": one('text COLLATE "C"', String(), *WORDS),
-    "text COLLATE linguistic": one("text COLLATE linguistic", String(), *WORDS),
-    "char": one("char(4)", String(), "'a'", r"E'a\t'", "'a b'", "'ab'", "''"),
-    "citext": one("citext", String(), "'a'", "'B'", "'c'", "'D'", "'ä'", "'_'"),
-    "enumeration": one("mood", EnumType(Mood), "'wild'", "'blue'", "'calm'"),
-    "enumeration as text": one("mood", String(), "'wild'", "'blue'", "'calm'"),
-    "uuid": one("uuid", Uuid(), *(f"'{digit}0000000-0000-4000-8000-00000000000{digit}'" for digit in "0179af")),
-    "timestamptz": one(
-        "timestamptz",
-        UTCDateTime(),
-        *(f"'{moment}'" for moment in ("0001-01-01 00:00:00+00", "2024-03-31 02:30:00.000001+02")),
-        *(f"'2024-03-31 00:30:00.{micro:06}+00'" for micro in (2, 3, 999_999)),
-        "'9999-12-31 00:00:00+00'",
-    ),
-    "timestamp": one(
-        "timestamp", DateTime(), *(f"'2024-03-31 02:30:00.{micro:06}'" for micro in (0, 1, 2, 999_998, 999_999))
-    ),
-    "timestamp under a model with zones": one(
-        "timestamp", UTCDateTime(), *(f"'2024-03-31 02:30:00.{micro:06}'" for micro in (0, 1, 2, 999_998, 999_999))
-    ),
-    "date": one("date", Date(), "'-infinity'", "'0001-01-01'", "'1969-12-31'", "'9999-12-31'", "'infinity'"),
-    "time": one("time", Time(), "'00:00'", "'00:00:00.000001'", "'23:59:59.999999'"),
-    "time with time zone": one(
-        "timetz", Time(timezone=True), "'12:00+02'", "'12:00+01'", "'10:00+00'", "'12:00:01+02'"
-    ),
-    "the end of time": Case(
-        {"until": ("date", Date()), "number": ("int", Integer())},
-        [f"'{day}', {number}" for day in ("9999-12-31", "infinity", "2024-01-01") for number in (1, 2)],
-    ),
-    "interval": one("interval", Interval(), "'-1 day'", "'29 days'", "'1 mon'", "'31 days'", "'12 mon 1 day'"),
-    "numeric under a rounder model": one(
-        "numeric(30,10)", Numeric(12, 2), "-99999999999999999999", "0.0000000001", "0.0000000002", "0.01", "1"
-    ),
-    "numeric": one("numeric", Numeric(), "'-Infinity'", "-1e-200", "0", "1e-200", "1e200", "'Infinity'"),
-    "double precision": one(
-        "float8", Float(), "'-Infinity'", "-1e308", "-5e-324", "0.1", "0.1000000000000001", "'Infinity'"
-    ),
-    "real": one("real", Float(), "0.1", "0.2", "0.3", "16777216", "1e38"),
-    "bytea": one("bytea", LargeBinary(), r"'\x'", r"'\x00'", r"'\x0000'", r"'\x7f'", r"'\x80'", r"'\xff00'"),
-    "inet": one("inet", String(), "'10.0.0.1'", "'10.0.0.1/8'", "'9.0.0.0/8'", "'::1'"),
-    "array": one("integer[]", ARRAY(Integer), "'{}'", "'{1}'", "'{1,2}'", "'{10}'", "'{2}'"),
-    "mixed": Case(
-        {
-            "region": ("text COLLATE linguistic", String()),
-            "day": ("timestamptz", UTCDateTime()),
-            "amount": ("numeric(20,6)", Numeric(10, 2)),
-        },
-        [
-            f"'{region}', CAST('2024-01-01 00:00:00.{micro:06}+00' AS timestamptz), {amount}"
-            for region in ("a", "B", "ä")
-            for micro in (1, 2)
-            for amount in ("-0.000001", "0.000001")
-        ],
-    ),
-}
-
 LINGUISTIC = text("SELECT collname FROM pg_collation WHERE collname IN ('en-x-icu', 'pg_unicode_fast') ORDER BY 1")
 """Not in the order of bytes where the server has ICU; the other is what a server without it has beside C."""
 
-MET = Table("met", MetaData(), Column("place", Integer, primary_key=True), Column("n", Integer))
+MET = Table("met", MetaData(), Column("place", Integer, primary_key=True), Column("n", Integer, nullable=False))
 """Which rows were met, in their order."""
 
 Make = Callable[[Case], Awaitable[Table]]
@@ -153,31 +40,43 @@ def settings(settings: Settings) -> Settings:
 
 
 @pytest.fixture
-async def make(database: Database) -> Make:
+async def met(database: Database) -> None:
+    """The table of the rows that were met."""
+    async with database.engine.begin() as connection:
+        await connection.run_sync(MET.create)
+
+
+@pytest.fixture
+def make(database: Database, backend: Backend, met: None) -> Make:  # noqa: ARG001 - that it is there
     """A function that makes the table of a case."""
 
     async def make_table(case: Case) -> Table:
         declared = ", ".join(f"{name} {type_} NOT NULL" for name, (type_, _) in case.columns.items())
         async with database.engine.begin() as connection:
-            known = (await connection.execute(LINGUISTIC)).scalars().first()
-            assert known is not None, "neither ICU nor the builtin provider"
-            provider = "icu, locale = 'en'" if known == "en-x-icu" else "builtin, locale = 'PG_UNICODE_FAST'"
-            await connection.execute(text(f"CREATE COLLATION linguistic (provider = {provider})"))
-            await connection.execute(text("CREATE TYPE mood AS ENUM ('wild', 'blue', 'calm')"))
-            if "citext" in declared:
-                has = text("SELECT 1 FROM pg_available_extensions WHERE name = 'citext'")
-                if (await connection.execute(has)).first() is None:
-                    pytest.skip("this server lacks the extension citext")
-                await connection.execute(text("CREATE EXTENSION citext"))
+            if backend == "postgresql":
+                await make_types(connection, declared)
             names = ", ".join(case.columns)
             await connection.execute(text(f"CREATE TABLE keyed ({declared}, n int NOT NULL, PRIMARY KEY ({names}))"))
-            await connection.execute(text("CREATE TABLE met (place serial PRIMARY KEY, n int NOT NULL)"))
             for n, row in enumerate(case.rows):
                 await connection.exec_driver_sql(f"INSERT INTO keyed VALUES ({row}, {n})")
         keys = [Column(name, modelled, primary_key=True) for name, (_, modelled) in case.columns.items()]
         return Table("keyed", MetaData(), *keys, Column("n", Integer))
 
     return make_table
+
+
+async def make_types(connection: AsyncConnection, declared: str) -> None:
+    """Make the types and collations of PostgreSQL's that the cases name."""
+    known = (await connection.execute(LINGUISTIC)).scalars().first()
+    assert known is not None, "neither ICU nor the builtin provider"
+    provider = "icu, locale = 'en'" if known == "en-x-icu" else "builtin, locale = 'PG_UNICODE_FAST'"
+    await connection.execute(text(f"CREATE COLLATION linguistic (provider = {provider})"))
+    await connection.execute(text("CREATE TYPE mood AS ENUM ('wild', 'blue', 'calm')"))
+    if "citext" in declared:
+        has = text("SELECT 1 FROM pg_available_extensions WHERE name = 'citext'")
+        if (await connection.execute(has)).first() is None:
+            pytest.skip("this server lacks the extension citext")
+        await connection.execute(text("CREATE EXTENSION citext"))
 
 
 def jobs_of(table: Table, key: Sequence[str] | None = None) -> Registry:
@@ -229,12 +128,12 @@ def stop_after_chunk(stop: StopSignal, event: Event) -> None:
         stop.set()
 
 
-@pytest.mark.parametrize("name", CASES)
+@pytest.mark.samples("name", CASES)
 async def test_each_row_once_however_often_interrupted(
-    make: Make, make_runner: MakeRunner, database: Database, name: str
+    make: Make, make_runner: MakeRunner, database: Database, backend: Backend, name: str
 ) -> None:
     """Each kind of walk, interrupted after each row, meets each row once and in the order of the table."""
-    case = CASES[name]
+    case = CASES[backend][name]
     table = await make(case)
     runner, jobs = make_runner(), jobs_of(table)
     # a model of an array's key has no place in a session: such rows are streamed, or walked by span
@@ -263,42 +162,53 @@ class Shape:
     said: str | None
 
 
-SHAPES = {
+EVERYWHERE: Final = {
     "nothing unique": Shape("", ("a",), "Several rows of table 'keyed' may share one key (a)"),
-    "unique with more": Shape("CREATE UNIQUE INDEX ON keyed (a, b)", ("a",), "Several rows"),
-    "unique over an expression": Shape("CREATE UNIQUE INDEX ON keyed (abs(a))", ("a",), "Several rows"),
-    "an index not unique": Shape("CREATE INDEX ON keyed (a)", ("a",), "Several rows"),
-    "unique": Shape("CREATE UNIQUE INDEX ON keyed (a)", ("a",), None),
-    "unique within": Shape("CREATE UNIQUE INDEX ON keyed (a)", ("b", "a"), None),
-    "unique, including another": Shape("CREATE UNIQUE INDEX ON keyed (a) INCLUDE (b)", ("a",), None),
-    "unique for some rows": Shape("CREATE UNIQUE INDEX ON keyed (a) WHERE b > 0", ("a",), None),
-    "unique in the end": Shape("ALTER TABLE keyed ADD UNIQUE (a) DEFERRABLE", ("a",), None),
+    "unique with more": Shape("CREATE UNIQUE INDEX u ON keyed (a, b)", ("a",), "Several rows"),
+    "an index not unique": Shape("CREATE INDEX u ON keyed (a)", ("a",), "Several rows"),
+    "unique": Shape("CREATE UNIQUE INDEX u ON keyed (a)", ("a",), None),
+    "unique within": Shape("CREATE UNIQUE INDEX u ON keyed (a)", ("b", "a"), None),
     "a view": Shape("ALTER TABLE keyed RENAME TO base; CREATE VIEW keyed AS SELECT * FROM base", ("a",), None),
     "null": Shape(
-        "CREATE UNIQUE INDEX ON keyed (a); UPDATE keyed SET a = NULL WHERE a = 2", ("a",), "NULL in their key"
+        "CREATE UNIQUE INDEX u ON keyed (a); UPDATE keyed SET a = NULL WHERE a = 2", ("a",), "NULL in their key"
     ),
     "null beside": Shape(
-        "CREATE UNIQUE INDEX ON keyed (a); UPDATE keyed SET b = NULL WHERE a = 2",
+        "CREATE UNIQUE INDEX u ON keyed (a); UPDATE keyed SET b = NULL WHERE a = 2",
         ("a", "b"),
         "NULL in their key (a, b)",
     ),
 }
+OVER_SOME: Final = {
+    "unique over an expression": Shape("CREATE UNIQUE INDEX u ON keyed (abs(a))", ("a",), "Several rows"),
+    "unique for some rows": Shape("CREATE UNIQUE INDEX u ON keyed (a) WHERE b > 0", ("a",), None),
+}
+SHAPES: Final[Mapping[Backend, Mapping[str, Shape]]] = {
+    "postgresql": {
+        **EVERYWHERE,
+        **OVER_SOME,
+        "unique, including another": Shape("CREATE UNIQUE INDEX u ON keyed (a) INCLUDE (b)", ("a",), None),
+        "unique in the end": Shape("ALTER TABLE keyed ADD UNIQUE (a) DEFERRABLE", ("a",), None),
+    },
+    "sqlite": {**EVERYWHERE, **OVER_SOME},
+    "mariadb": EVERYWHERE,
+}
+"""By database: MariaDB has no indexes over expressions or some rows, and only PostgreSQL has the last two."""
 
 
 @pytest.mark.parametrize("way", ["chunks", "stream"])
-@pytest.mark.parametrize("name", SHAPES)
+@pytest.mark.samples("name", SHAPES)
+@pytest.mark.usefixtures("met")
 async def test_a_key_that_would_skip_rows_is_refused(
-    make_runner: MakeRunner, database: Database, name: str, way: str
+    make_runner: MakeRunner, database: Database, backend: Backend, name: str, way: str
 ) -> None:
     """A key that several rows may share, or that is NULL in some, is refused before the first chunk, and no other."""
-    shape = SHAPES[name]
-    async with database.engine.begin() as connection:
-        for statement in (
-            "CREATE TABLE met (place serial PRIMARY KEY, n int NOT NULL)",
-            "CREATE TABLE keyed AS SELECT n AS a, n AS b, n FROM generate_series(1, 3) AS n",
-            *(shape.ddl.split("; ") if shape.ddl else ()),
-        ):
-            await connection.execute(text(statement))
+    shape = SHAPES[backend][name]
+    await execute(
+        database,
+        "CREATE TABLE keyed (a int, b int, n int)",
+        "INSERT INTO keyed VALUES (1, 1, 1), (2, 2, 2), (3, 3, 3)",
+        *(shape.ddl.split("; ") if shape.ddl else ()),
+    )
     # what a model says of its key is not what is asked: the mapper wants one, and this one is only said to be
     table = Table("keyed", MetaData(), *(Column(part, Integer, primary_key=part in shape.key) for part in "abn"))
     outcome = await replace(make_runner(), registry=jobs_of(table, shape.key)).run(
@@ -312,14 +222,12 @@ async def test_a_key_that_would_skip_rows_is_refused(
         assert shape.said in outcome.error.message
 
 
-async def test_rows_without_a_place_may_be_left_out(make: Make, make_runner: MakeRunner, database: Database) -> None:
+async def test_rows_without_a_place_may_be_left_out(make_runner: MakeRunner, database: Database) -> None:
     """A query that leaves the rows with NULL in their key out can be walked by it."""
-    await make(one("int", Integer(), "1", "2"))
+    table = Table("keyed", MetaData(), Column("k", Integer, unique=True), Column("n", Integer))
     async with database.engine.begin() as connection:
-        await connection.execute(text("ALTER TABLE keyed DROP CONSTRAINT keyed_pkey, ALTER k DROP NOT NULL"))
-        await connection.execute(text("CREATE UNIQUE INDEX ON keyed (k)"))
-        await connection.execute(text("INSERT INTO keyed VALUES (NULL, 3), (NULL, 4)"))
-    table = Table("keyed", MetaData(), Column("k", Integer), Column("n", Integer))
+        await connection.run_sync(table.create)
+    await put(database, table, [{"k": k, "n": n} for n, k in enumerate((1, 2, None, None))])
     found = Registry()
 
     @job(registry=found)

@@ -18,8 +18,9 @@ from sqlmodel import SQLModel, select
 
 from tests.conftest import SHOP, MakeRunner
 from tests.support import bank, shop_models
-from tests.support.databases import QUICK, VERSIONS, fresh_database, older_bin_dir
+from tests.support.chosen import POSTGRES_VERSIONS
 from tests.support.pgbouncer import PgBouncerProcess, pgbouncer_program
+from tests.support.postgres_databases import QUICK, fresh_database, older_bin_dir
 from tests.support.pressure import session
 from tests.support.shop_models import Tally
 from tests.support.worker_process import worker_process
@@ -35,6 +36,8 @@ from worker.embedded import PostgresProcess
 from worker.embedded.programs import postgres_bin_dir
 from worker.main import load_declared
 from worker.run.runner import Runner
+
+pytestmark = pytest.mark.only_on("postgresql", why="PgBouncer speaks PostgreSQL's protocol only")
 
 SERVER_CONNECTIONS = 3
 RUNS = 6
@@ -136,7 +139,7 @@ SCENARIOS = (
 )
 
 
-@pytest.fixture(scope="module", params=VERSIONS)
+@pytest.fixture(scope="module", params=POSTGRES_VERSIONS)
 def postgres(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[PostgresProcess]:
     """A server that writes down which session each statement came from."""
     bin_dir = older_bin_dir() if request.param == "older" else postgres_bin_dir()

@@ -3,17 +3,21 @@
 import asyncio
 import gc
 import weakref
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, Final
 
 import pytest
 from sqlalchemy import Column, Integer, MetaData, Table, text
 from sqlalchemy import select as select_rows
+from sqlalchemy.exc import DBAPIError
 from sqlmodel import col, select, update
 
 from tests.conftest import MakeRunner
+from tests.support.chosen import Backend
+from tests.support.own_session import execute, put, rows_of
 from tests.support.shop_models import Tally
+from tests.support.terminated import Victim, terminate
 from worker import JobContext, Registry, job
 from worker.core.errors import ErrorKind
 from worker.core.events import ChunkCommitted, Event, StartedOver
@@ -40,20 +44,12 @@ def settings(settings: Settings) -> Settings:
 @pytest.fixture(autouse=True)
 async def tallies(database: Database) -> None:
     """Tallies of 0, numbered from 1."""
-    await execute(database, f"INSERT INTO tally SELECT n, 0 FROM generate_series(1, {ROWS}) AS n")
-
-
-async def execute(database: Database, statement: str) -> Any:
-    """Run a statement in a session of the test's own; its first value where it has one."""
-    async with database.engine.begin() as connection:
-        found = await connection.execute(text(statement))
-        return found.scalar() if found.returns_rows else None
+    await put(database, TALLY, [{"id": n, "value": 0} for n in range(1, ROWS + 1)])
 
 
 async def values(database: Database) -> list[int]:
     """The tallies' values by number."""
-    async with database.engine.connect() as connection:
-        return list((await connection.execute(text("SELECT value FROM tally ORDER BY id"))).scalars())
+    return [value for (value,) in await rows_of(database, "SELECT value FROM tally ORDER BY id")]
 
 
 @dataclass
@@ -230,10 +226,11 @@ async def test_nothing_of_a_chunk_is_kept(attempts: MakeAttempts) -> None:
     assert len(before) == 5
 
 
+@pytest.mark.only_on("postgresql", "mariadb", why="nobody can end a connection to SQLite from outside its process")
 @pytest.mark.parametrize("victim", ["stream", "session"])
 @pytest.mark.parametrize("number", [1, 2, 4])
 async def test_a_killed_connection_costs_no_row(
-    attempts: MakeAttempts, database: Database, victim: str, number: int
+    attempts: MakeAttempts, database: Database, backend: Backend, victim: Victim, number: int
 ) -> None:
     """Whichever of its connections is terminated in mid-chunk, a run goes on in place and writes each row once."""
     killed: list[str] = []
@@ -242,22 +239,16 @@ async def test_a_killed_connection_costs_no_row(
         async for chunk in ctx.stream(select(Tally), key=Tally.id):
             await add_one(ctx, [tally.id for tally in chunk.rows])
             if chunk.number == number and not killed:
-                own = (await ctx.tools.execute(text("SELECT pg_backend_pid()"))).scalar_one()
-                ours = f"application_name = 'heavylift:one' AND xact_start IS NOT NULL AND (pid = {own}) = "
                 killed.append(victim)
-                terminated = await execute(
-                    database,
-                    f"SELECT count(pg_terminate_backend(pid, 10000)) FROM pg_stat_activity WHERE {ours} "
-                    f"{victim == 'session'}",
-                )
-                assert terminated == 1
+                await terminate(database, ctx, victim)
         return ctx.progress.done
 
     going = attempts(body)
     assert await going() == Succeeded(ROWS)
-    # a cursor that has given its last row is not asked again
-    noticed = [] if (victim, number) == ("stream", 4) else [ErrorKind.CONNECTION]
-    assert [told.kind for told in going.events if isinstance(told, StartedOver)] == noticed
+    noticed = [told.kind for told in going.events if isinstance(told, StartedOver)]
+    # a cursor that has given its last row is not asked again; MariaDB sends so few rows at once, and they are there
+    unnoticed = victim == "stream" and (number == 4 or backend == "mariadb")
+    assert noticed == ([] if unnoticed else [ErrorKind.CONNECTION])
     assert killed == [victim]
     assert await values(database) == [1] * ROWS
     assert (await going.plain.ledger.read("w")).attempts == 1
@@ -350,9 +341,9 @@ async def test_a_newer_claim_ends_it(attempts: MakeAttempts, database: Database,
 
     async def body(ctx: JobContext) -> int:
         async for chunk in ctx.stream(select(Tally), key=Tally.id):
-            await add_one(ctx, [tally.id for tally in chunk.rows])
             if chunk.number == 2:
                 await thief.ledger.claim([Delivery("w", "read", {}, {}, "arq:queue", 1)])
+            await add_one(ctx, [tally.id for tally in chunk.rows])
         return ctx.progress.done
 
     going = attempts(body)
@@ -372,12 +363,20 @@ async def test_an_order_of_its_own_is_refused(attempts: MakeAttempts) -> None:
     assert "for example ctx.chunks(" in outcome.error.message
 
 
-async def test_a_query_that_writes_is_refused(attempts: MakeAttempts, database: Database) -> None:
+SPOIL: Final[Mapping[Backend, str]] = {
+    "postgresql": (
+        "CREATE FUNCTION spoil(n int) RETURNS int LANGUAGE sql AS 'INSERT INTO spoilt VALUES (n) RETURNING 1'"
+    ),
+    "mariadb": (
+        "CREATE FUNCTION spoil(n int) RETURNS int MODIFIES SQL DATA BEGIN INSERT INTO spoilt VALUES (n); RETURN 1; END"
+    ),
+}
+
+
+@pytest.mark.only_on("postgresql", "mariadb", why="no query of SQLite's can write: it has no functions in SQL")
+async def test_a_query_that_writes_is_refused(attempts: MakeAttempts, database: Database, backend: Backend) -> None:
     """The snapshot only reads: a function that writes fails the run, and has written nothing."""
-    await execute(
-        database,
-        "CREATE FUNCTION spoil(int) RETURNS int LANGUAGE sql AS 'UPDATE tally SET value = 7 RETURNING 1'",
-    )
+    await execute(database, "CREATE TABLE spoilt (n int)", SPOIL[backend])
 
     async def body(ctx: JobContext) -> None:
         async for _ in ctx.stream(select(Tally).where(text("spoil(id) = 1")), key=Tally.id):
@@ -385,9 +384,22 @@ async def test_a_query_that_writes_is_refused(attempts: MakeAttempts, database: 
 
     outcome = await attempts(body)()
     assert not isinstance(outcome, Succeeded)
+    assert await rows_of(database, "SELECT n FROM spoilt") == []
+
+
+async def test_a_snapshot_only_reads(database: Database, settings: Settings) -> None:
+    """What is written in it is refused; its connection writes as before when it is back."""
+    async with open_snapshot(database, settings) as snapshot:
+        connection = await snapshot.connection()
+        assert (await connection.execute(text("SELECT count(*) FROM tally"))).scalar_one() == ROWS
+        with pytest.raises(DBAPIError):
+            await connection.execute(text("UPDATE tally SET value = 7"))
     assert await values(database) == [0] * ROWS
+    await execute(database, "UPDATE tally SET value = 7")
+    assert await values(database) == [7] * ROWS
 
 
+@pytest.mark.only_on("postgresql", why="what is asked here are settings of PostgreSQL's")
 async def test_a_snapshot_has_limits_of_its_own(database: Database, settings: Settings) -> None:
     """It only reads, sees one moment, and may be idle for ten leases; its connection is as before when it is back."""
     wanted = {
@@ -410,6 +422,7 @@ async def test_a_snapshot_has_limits_of_its_own(database: Database, settings: Se
         assert again["idle_in_transaction_session_timeout"] == "0"
 
 
+@pytest.mark.only_on("postgresql", why="only PostgreSQL's planner sorts for the sake of the last row")
 @pytest.mark.parametrize(("most", "plan"), [(49_000, "Index Scan"), (51_000, "Sort")])
 async def test_no_long_sort_before_the_first_row(database: Database, most: int, plan: str) -> None:
     """Rows that would have to be sorted, and are too many for that, come by the index of their key."""

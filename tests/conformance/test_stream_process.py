@@ -1,19 +1,28 @@
 """`stream_process`: rows given to functions, and what they change, on each database."""
 
 import asyncio
+import datetime as dt
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import replace
 from functools import partial
 from types import MappingProxyType
 from typing import Any
+from uuid import UUID
 
 import pytest
-from sqlalchemy import text
+from sqlalchemy import select
 from sqlmodel import SQLModel, insert
 
 from tests.conftest import MakeRunner
-from tests.support.league_models import LEAGUE, Form
+from tests.support.chosen import Backend
+from tests.support.impatient import is_let
+from tests.support.league_models import HERO, LEAGUE, TEAM, Form
+from tests.support.own_session import execute, put, rows_of
+from tests.support.refused_as import refused_by
+from tests.support.row_triggers import note
 from tests.support.shop_models import Tally
+from tests.support.spelling import Spelling
+from tests.support.terminated import Victim, terminate
 from worker import ChangedRows, GivenRows, JobContext, Processors, processor
 from worker.core.errors import DeclarationError
 from worker.core.events import ChunkCommitted, Event
@@ -21,6 +30,7 @@ from worker.core.outcomes import Failed, Interrupted, Outcome, Succeeded
 from worker.core.settings import Settings
 from worker.database.claims import Delivery
 from worker.database.engine import Database
+from worker.database.tables import PROGRESS, QUARANTINE
 from worker.declare.tables import find_tables
 from worker.run.runner import Runner
 from worker.run.stop_signal import StopSignal
@@ -29,7 +39,6 @@ HEROES = 35
 MODELS = ("tests.support.league_models",)
 
 Run = Callable[..., Awaitable[Outcome]]
-Rows = list[tuple[Any, ...]]
 Function = Callable[[JobContext, GivenRows], Awaitable[ChangedRows]]
 
 CURRENT: dict[str, Function] = {}
@@ -60,19 +69,16 @@ async def league(database: Database) -> None:
     """Two teams; heroes numbered from 1, each of strength 1."""
     async with database.engine.begin() as connection:
         await connection.run_sync(SQLModel.metadata.create_all, [model.__table__ for model in LEAGUE])  # type: ignore[attr-defined]  # SQLModel sets it
-    await execute(database, "INSERT INTO team SELECT n, 'team ' || n FROM generate_series(1, 2) AS n")
-    await execute(
-        database,
-        "INSERT INTO hero (id, name, strength, active, traits) "
-        f"SELECT n, 'hero ' || n, 1, true, CAST('{{\"n\": 1}}' AS json) FROM generate_series(1, {HEROES}) AS n",
-    )
+    await put(database, TEAM, [{"id": n, "name": f"team {n}"} for n in (1, 2)])
+    await put(database, HERO, heroes(1, HEROES))
 
 
-async def execute(database: Database, statement: str) -> Rows:
-    """Run a statement in a session of the test's own."""
-    async with database.engine.begin() as connection:
-        found = await connection.execute(text(statement))
-        return [tuple(row) for row in found] if found.returns_rows else []
+def heroes(first: int, last: int) -> list[dict[str, object]]:
+    """Rows of them."""
+    return [
+        {"id": n, "name": f"hero {n}", "strength": 1, "active": True, "traits": {"n": 1}}
+        for n in range(first, last + 1)
+    ]
 
 
 @pytest.fixture
@@ -161,32 +167,26 @@ async def test_interrupted_at_each_chunk(run: Run, database: Database, snapshot:
     while isinstance(outcome := await run(processor="strengthen", snapshot=snapshot, stop_after=1), Interrupted):
         stops += 1
     assert (stops, counts(outcome)) == (4, (HEROES, HEROES))
-    assert await execute(database, "SELECT DISTINCT strength FROM hero") == [(2,)]
-    assert await execute(database, "SELECT count(*), sum(value) FROM tally") == [(HEROES, HEROES)]
+    assert await rows_of(database, "SELECT DISTINCT strength FROM hero") == [(2,)]
+    assert await rows_of(database, "SELECT count(*), sum(value) FROM tally") == [(HEROES, HEROES)]
 
 
-@pytest.mark.parametrize("victim", ["own", "other"])
-@pytest.mark.parametrize("snapshot", [False, True])
-async def test_killed_connections(run: Run, database: Database, snapshot: bool, victim: str) -> None:  # noqa: FBT001 - a parameter of the job
+@pytest.mark.only_on("postgresql", "mariadb", why="nobody can end a connection to SQLite from outside its process")
+@pytest.mark.parametrize(("snapshot", "victim"), [(False, "session"), (True, "session"), (True, "stream")])
+async def test_killed_connections(run: Run, database: Database, snapshot: bool, victim: Victim) -> None:  # noqa: FBT001 - a parameter of the job
     """A run whose connections are terminated in mid-chunk goes on in place, and writes each row once."""
     killed: list[object] = []
 
     async def function(ctx: JobContext, rows: GivenRows) -> ChangedRows:
         if rows[0]["id"] == 11 and not killed:
-            (own,) = (await ctx.tools.execute(text("SELECT pg_backend_pid()"))).one()
-            killed.append(own)
-            other = "" if victim == "own" else "NOT"
-            await execute(
-                database,
-                "SELECT pg_terminate_backend(pid, 10000) FROM pg_stat_activity WHERE xact_start IS NOT NULL "
-                f"AND application_name = 'heavylift:one' AND {other} pid = {own}",
-            )
+            killed.append(victim)
+            await terminate(database, ctx, victim)
         return await strengthen(ctx, rows)
 
     assert counts(await run(function, snapshot=snapshot)) == (HEROES, HEROES)
     assert killed
-    assert await execute(database, "SELECT DISTINCT strength FROM hero") == [(2,)]
-    assert await execute(database, "SELECT count(*), sum(value) FROM tally") == [(HEROES, HEROES)]
+    assert await rows_of(database, "SELECT DISTINCT strength FROM hero") == [(2,)]
+    assert await rows_of(database, "SELECT count(*), sum(value) FROM tally") == [(HEROES, HEROES)]
 
 
 async def test_a_snapshot_sees_one_moment(run: Run, database: Database) -> None:
@@ -204,28 +204,40 @@ async def test_a_snapshot_sees_one_moment(run: Run, database: Database) -> None:
     assert names == [f"hero {n}" for n in range(1, HEROES + 1)]
 
 
-async def test_without_a_snapshot_rows_are_as_they_are_and_locked(run: Run, database: Database) -> None:
+async def test_without_a_snapshot_rows_are_as_they_are_and_locked(
+    run: Run, database: Database, backend: Backend
+) -> None:
     """Another session's change of a row that lies ahead is seen; those that were given it cannot change meanwhile."""
     names: list[object] = []
+    let: list[int] = []
 
     async def function(_: JobContext, rows: GivenRows) -> ChangedRows:
         if not names:
-            await execute(database, "UPDATE hero SET name = 'renamed' WHERE id > 20")
-            skipped = await execute(
-                database, "SELECT count(*) FROM (SELECT 1 FROM hero FOR UPDATE SKIP LOCKED) AS free"
+            let.extend(
+                [
+                    n
+                    for n in (1, 10, 11, 35)
+                    if await is_let(database, backend, f"UPDATE hero SET name = 'renamed' WHERE id = {n}")
+                ]
             )
-            assert skipped == [(HEROES - len(rows),)]
         names.extend(row["name"] for row in rows)
         return None
 
     assert counts(await run(function)) == (HEROES, 0)
-    assert names == [*(f"hero {n}" for n in range(1, 21)), *["renamed"] * 15]
+    # SQLite has one writer: all rows are locked
+    assert let == ([] if backend == "sqlite" else [11, 35])
+    assert names == ["renamed" if n in let else f"hero {n}" for n in range(1, HEROES + 1)]
 
 
 @pytest.mark.parametrize("snapshot", [False, True])
-async def test_only_what_really_changes_is_counted(run: Run, database: Database, snapshot: bool) -> None:  # noqa: FBT001 - a parameter of the job
+async def test_only_what_really_changes_is_counted(
+    run: Run,
+    database: Database,
+    backend: Backend,
+    snapshot: bool,  # noqa: FBT001 - a parameter of the job
+) -> None:
     """Rows returned as they were, whole or with values that come to the same, are not updated."""
-    await execute(database, "CREATE TABLE versions AS SELECT id, xmin AS version FROM hero")
+    await execute(database, *note(backend, "hero"))
 
     async def function(_: JobContext, rows: GivenRows) -> ChangedRows:
         whole = [dict(row) for row in rows if row["id"] == 1]
@@ -234,10 +246,8 @@ async def test_only_what_really_changes_is_counted(run: Run, database: Database,
         return [*whole, *same, *one]
 
     assert counts(await run(function, snapshot=snapshot)) == (HEROES, 1)
-    changed = (
-        "SELECT hero.id, name FROM hero JOIN versions ON versions.id = hero.id WHERE versions.version <> hero.xmin"
-    )
-    assert await execute(database, changed) == [(3, "other")]
+    assert await rows_of(database, "SELECT id FROM noted") == [(3,)]
+    assert await rows_of(database, "SELECT name FROM hero WHERE id = 3") == [("other",)]
 
 
 async def test_a_snapshot_leaves_what_others_changed_alone(run: Run, database: Database) -> None:
@@ -250,8 +260,9 @@ async def test_a_snapshot_leaves_what_others_changed_alone(run: Run, database: D
         return [{**row, "strength": 5} for row in rows]
 
     assert counts(await run(function, snapshot=True)) == (HEROES, HEROES - 1)
-    assert await execute(database, "SELECT DISTINCT name, strength FROM hero") == [("renamed", 5)]
-    assert await execute(database, "SELECT CAST(counters AS jsonb) ->> 'missing' FROM heavylift_progress") == [("1",)]
+    assert await rows_of(database, "SELECT DISTINCT name, strength FROM hero") == [("renamed", 5)]
+    ((counters,),) = await rows_of(database, select(PROGRESS.c.counters))
+    assert counters["missing"] == 1
 
 
 async def test_values_of_every_type(run: Run, database: Database) -> None:
@@ -265,51 +276,55 @@ async def test_values_of_every_type(run: Run, database: Database) -> None:
         return [{**row, **made, "team_id": 2, "form": Form.tired, "badge": "0189f7e5-0000-7000-8000-0000000000ff"}]
 
     assert counts(await run(function, where={"id": {"eq": 1}})) == (1, 1)
-    assert await execute(
-        database,
-        "SELECT team_id, CAST(joined AS text), CAST(seen_at AT TIME ZONE 'UTC' AS text), speed, emblem, form, "
-        "CAST(traits AS text), CAST(badge AS text) FROM hero WHERE id = 1",
-    ) == [
-        (
-            2,
-            "2024-02-29",
-            "2024-05-06 07:08:09",
-            0.5,
-            b"\x00",
-            "tired",
-            '{"n":2}',
-            "0189f7e5-0000-7000-8000-0000000000ff",
-        )
-    ]
+    (hero,) = await rows_of(database, select(HERO).where(HERO.c.id == 1))
+    values = dict(zip(HERO.c.keys(), hero, strict=True))
+    # databases without time zones hold moments in UTC
+    assert values.pop("seen_at").replace(tzinfo=None) == dt.datetime(2024, 5, 6, 7, 8, 9)  # noqa: DTZ001 - see above
+    assert values == {
+        "id": 1,
+        "name": "hero 1",
+        "team_id": 2,
+        "strength": 1,
+        "joined": dt.date(2024, 2, 29),
+        "badge": UUID("0189f7e5-0000-7000-8000-0000000000ff"),
+        "active": True,
+        "speed": 0.5,
+        "emblem": b"\x00",
+        "traits": {"n": 2},
+        "form": Form.tired,
+        "initial": "h",
+    }
 
 
 @pytest.mark.parametrize("snapshot", [False, True])
-async def test_what_does_not_fit_or_is_refused_is_put_aside(run: Run, database: Database, snapshot: bool) -> None:  # noqa: FBT001 - a parameter of the job
+async def test_what_does_not_fit_or_is_refused_is_put_aside(
+    run: Run,
+    database: Database,
+    backend: Backend,
+    spelling: Spelling,
+    snapshot: bool,  # noqa: FBT001 - a parameter of the job
+) -> None:
     """Rows that validation or the database refuses are in quarantine with their values; the others are written."""
-    await execute(database, "ALTER TABLE hero ADD CONSTRAINT modest CHECK (id <> 13 OR strength < 2)")
+    await execute(database, *spelling.with_check("hero", "name <> 'hero 13' OR strength < 2"))
 
     async def function(_: JobContext, rows: GivenRows) -> ChangedRows:
         values: dict[object, object] = {12: "strong", 14: None}
         return [{"id": row["id"], "strength": values.get(row["id"], 2)} for row in rows]
 
     assert counts(await run(function, snapshot=snapshot)) == (HEROES, HEROES - 3)
-    refused = await execute(
-        database, "SELECT sqlstate, constraint_name, CAST(payload AS jsonb) FROM heavylift_quarantine ORDER BY id"
-    )
+    aside = QUARANTINE.c
+    refused = await rows_of(database, select(aside.sqlstate, aside.constraint_name, aside.payload).order_by(aside.id))
     assert refused == [
         (None, None, {"id": 12, "strength": "strong"}),
         (None, None, {"id": 14, "strength": None}),
-        ("23514", "modest", {"id": 13, "strength": 2}),
+        (*refused_by(backend, "check", "hero_check"), {"id": 13, "strength": 2}),
     ]
-    assert await execute(database, "SELECT id FROM hero WHERE strength = 1 ORDER BY id") == [(12,), (13,), (14,)]
+    assert await rows_of(database, "SELECT id FROM hero WHERE strength = 1 ORDER BY id") == [(12,), (13,), (14,)]
 
 
 async def test_most_rows_refused_end_the_run(run: Run, database: Database) -> None:
     """Where more than half of the rows are refused, the run stops at fifty, and they stay to be read."""
-    await execute(
-        database,
-        "INSERT INTO hero (id, name, strength, active) SELECT n, 'x', 1, true FROM generate_series(100, 199) AS n",
-    )
+    await put(database, HERO, heroes(100, 199))
 
     async def function(_: JobContext, rows: GivenRows) -> ChangedRows:
         return [{"id": row["id"], "team_id": 9} for row in rows]
@@ -317,7 +332,7 @@ async def test_most_rows_refused_end_the_run(run: Run, database: Database) -> No
     outcome = await run(function)
     assert isinstance(outcome, Failed)
     assert outcome.error.type == "TooManyRefusedError"
-    assert await execute(database, "SELECT count(*) FROM heavylift_quarantine") == [(50,)]
+    assert await rows_of(database, "SELECT count(*) FROM heavylift_quarantine") == [(50,)]
 
 
 async def test_reading_needs_no_leave_to_update(run: Run, database: Database) -> None:
@@ -360,7 +375,7 @@ async def test_what_cannot_be_returned(run: Run, database: Database, returned: o
     outcome = await run(function)
     assert isinstance(outcome, Failed)
     assert said in outcome.error.message
-    assert await execute(database, "SELECT count(*) FROM hero WHERE name LIKE 'hero %'") == [(HEROES,)]
+    assert await rows_of(database, "SELECT count(*) FROM hero WHERE name LIKE 'hero %'") == [(HEROES,)]
 
 
 async def test_a_cancelled_run_gives_its_connections_back(make_runner: MakeRunner) -> None:

@@ -1,14 +1,19 @@
 """`transfer_funds` of one transfer: carried out, refused, replayed or in conflict, and what it may not be asked."""
 
 import asyncio
-from decimal import Decimal
+from collections.abc import Mapping
+from decimal import Decimal, localcontext
+from typing import Any, Final
 from uuid import UUID
 
 import pytest
-from sqlalchemy import text
+from sqlalchemy import Column, Integer, String, cast, insert, select
+from sqlalchemy.types import TypeEngine
 
 from tests.conftest import MakeRunner
 from tests.support.bank import (
+    ACCOUNT,
+    PURSE,
     balances,
     bank_tables,
     banker,
@@ -18,12 +23,20 @@ from tests.support.bank import (
     open_bank,
     result,
     row,
-    run_sql,
     single,
 )
+from tests.support.bank_models import NAME
+from tests.support.chosen import Backend
+from tests.support.lock_waits import until_somebody_waits
+from tests.support.own_session import Rows, execute, put, rows_of, value_of
+from tests.support.rebuild import rebuild
+from tests.support.refused_as import refused_by
+from tests.support.row_triggers import lower
 from worker.core.outcomes import Failed, Succeeded
 from worker.database.claims import Delivery
+from worker.database.column_types import Money
 from worker.database.engine import Database
+from worker.database.transfer_tables import ENTRIES, TRANSFERS
 from worker.run.runner import Runner
 
 RENT = row("rent-1", "alice", "bob", "30.5", "rent")
@@ -36,14 +49,18 @@ async def teller(make_runner: MakeRunner, database: Database) -> Runner:
     return banker(make_runner())
 
 
-async def entries(database: Database, account: str) -> list[tuple[object, ...]]:
+async def entries(database: Database, account: str) -> Rows:
     """An account's book."""
-    query = (
-        "SELECT version, kind, idempotency_key, amount, balance_before, balance_after FROM heavylift_entries "
-        "WHERE account = :account ORDER BY version"
+    entry = ENTRIES.c
+    columns = (
+        entry.version,
+        entry.kind,
+        entry.idempotency_key,
+        entry.amount,
+        entry.balance_before,
+        entry.balance_after,
     )
-    async with database.engine.connect() as connection:
-        return [tuple(found) for found in await connection.execute(text(query), {"account": account})]
+    return await rows_of(database, select(*columns).where(entry.account == account).order_by(entry.version))
 
 
 async def test_a_transfer_moves_money_and_is_written_down(teller: Runner, database: Database) -> None:
@@ -67,7 +84,7 @@ async def test_a_header_says_who_asked_for_what(teller: Runner, database: Databa
     """What was asked for, why, in which run and by whom stays on record."""
     await teller.run(single(RENT))
     async with database.engine.connect() as connection:
-        header = (await connection.execute(text("SELECT * FROM heavylift_transfers"))).mappings().one()
+        header = (await connection.execute(select(TRANSFERS))).mappings().one()
     assert {name: header[name] for name in ("accounts_table", "money_column", "from_account", "to_account")} == {
         "accounts_table": "account",
         "money_column": "balance",
@@ -105,7 +122,7 @@ async def test_a_key_of_another_transfer_fails_at_once(
 
 async def test_a_key_is_one_for_all_tables(teller: Runner, database: Database) -> None:
     """A key that was used on one table is taken on every other, and the error says where it was used."""
-    await run_sql(database, "INSERT INTO wallet VALUES (1, 500), (2, 0)")
+    await execute(database, "INSERT INTO wallet VALUES (1, 500), (2, 0)")
     await teller.run(single(RENT))
     assert "to 'bob' for 'rent' in account.balance, of run 'one'" in message(
         await teller.run(single(row("rent-1", 1, 2, 30), "other", "wallet"))
@@ -129,10 +146,8 @@ async def test_a_refusal_is_a_result_and_final(
     first = result(await teller.run(single(asked)))
     assert (first["transfers"], first["refused"], first["replayed"], first["total"]) == (0, 1, 0, "0.00")
     assert said in str(first["refusal"])
-    async with database.engine.connect() as connection:
-        kept = await connection.execute(text("SELECT idempotency_key, code FROM heavylift_refusals"))
-        assert [tuple(found) for found in kept] == [("k", code)]
-    await run_sql(
+    assert await rows_of(database, "SELECT idempotency_key, code FROM heavylift_refusals") == [("k", code)]
+    await execute(
         database,
         "UPDATE account SET balance = balance + 500",
         "INSERT INTO account VALUES ('zoe', 50), ('Bob', 50)",
@@ -154,24 +169,19 @@ async def test_an_account_can_be_emptied_and_not_overdrawn(teller: Runner, datab
 async def test_a_balance_changed_from_outside_stops_transfers(teller: Runner, database: Database) -> None:
     """An account that does not hold what its books say is left alone; the error has both values and what to do."""
     await teller.run(single(RENT))
-    await run_sql(database, "UPDATE account SET balance = 1000 WHERE id = 'alice'")
+    await execute(database, "UPDATE account SET balance = 1000 WHERE id = 'alice'")
     outcome = await teller.run(single(row("b", "alice", "bob", 1), "2"))
     assert isinstance(outcome, Failed)
     assert outcome.error.type == "BooksError"
     for part in ("'alice'", "'balance'", "1000.00", "69.50", "heavylift verify transfers"):
         assert part in outcome.error.message
-    await run_sql(database, "UPDATE account SET balance = 69.50 WHERE id = 'alice'")
+    await execute(database, "UPDATE account SET balance = 69.50 WHERE id = 'alice'")
     assert counts(await teller.run(single(row("b", "alice", "bob", 1), "3"))) == (1, 0, 0, "1.00")
 
 
-async def test_a_trigger_that_changes_balances_is_found(teller: Runner, database: Database) -> None:
+async def test_a_trigger_that_changes_balances_is_found(teller: Runner, database: Database, backend: Backend) -> None:
     """Where the table stores another balance than it is given, nothing is booked."""
-    await run_sql(
-        database,
-        "CREATE FUNCTION tax() RETURNS trigger LANGUAGE plpgsql AS "
-        "$$ BEGIN NEW.balance := NEW.balance - 0.01; RETURN NEW; END $$",
-        "CREATE TRIGGER tax BEFORE UPDATE ON account FOR EACH ROW EXECUTE FUNCTION tax()",
-    )
+    await execute(database, *lower(backend, "account", "balance"))
     outcome = await teller.run(single(RENT))
     assert isinstance(outcome, Failed)
     assert outcome.error.type == "BooksError"
@@ -179,15 +189,14 @@ async def test_a_trigger_that_changes_balances_is_found(teller: Runner, database
     assert await entries(database, "alice") == []
 
 
-async def test_what_the_database_refuses_fails_the_run(teller: Runner, database: Database) -> None:
+async def test_what_the_database_refuses_fails_the_run(teller: Runner, database: Database, backend: Backend) -> None:
     """A constraint of the table is the table's last word: the run fails with it and leaves nothing."""
-    await run_sql(database, "UPDATE account SET balance = 1000000 WHERE id = 'bob'")
+    await execute(database, "UPDATE account SET balance = 1000000 WHERE id = 'bob'")
     outcome = await teller.run(single(RENT))
     assert isinstance(outcome, Failed)
-    assert outcome.error.constraint == "account_limit"
+    assert (outcome.error.sqlstate, outcome.error.constraint) == refused_by(backend, "check", "account_limit")
     assert await entries(database, "bob") == []
-    async with database.engine.connect() as connection:
-        assert (await connection.execute(text("SELECT count(*) FROM heavylift_transfers"))).scalar_one() == 0
+    assert await value_of(database, "SELECT count(*) FROM heavylift_transfers") == 0
 
 
 async def test_one_key_in_two_runs_at_once(teller: Runner, make_runner: MakeRunner, database: Database) -> None:
@@ -200,56 +209,50 @@ async def test_one_key_in_two_runs_at_once(teller: Runner, make_runner: MakeRunn
     assert (await balances(database))["alice"] == Decimal("69.50")
 
 
-async def test_a_run_waits_for_another_with_its_key(teller: Runner, database: Database) -> None:
+async def test_a_run_waits_for_another_with_its_key(teller: Runner, backend: Backend) -> None:
     """While a transaction that has the key is open, a second run waits; when it is rolled back, the second goes on."""
+    database = teller.ledger.database
+    told = dict.fromkeys(("request_hash", "actor", "run_id"), "x")
+    terms = {"accounts_table": "account", "money_column": "balance", "from_account": "alice", "to_account": "bob"}
     async with database.engine.connect() as other:
-        await other.execute(
-            text(
-                "INSERT INTO heavylift_transfers (idempotency_key, request_hash, accounts_table, money_column, "
-                "from_account, to_account, amount, reason, actor, run_id) "
-                "VALUES ('rent-1', 'x', 'account', 'balance', 'alice', 'bob', 1, '', 'x', 'x')"
-            )
-        )
-        waiting = asyncio.create_task(teller.run(single(RENT)))
-        await _until_blocked(database)
+        header = {"idempotency_key": "rent-1", "amount": Decimal(1), "reason": "", **terms, **told}
+        await other.execute(insert(TRANSFERS), header)
+        async with until_somebody_waits(database, backend):
+            waiting = asyncio.create_task(teller.run(single(RENT)))
         assert not waiting.done()
         await other.rollback()
     assert counts(await waiting) == (1, 0, 0, "30.50")
 
 
-async def _until_blocked(database: Database) -> None:
-    blocked = text("SELECT count(*) FROM pg_stat_activity WHERE cardinality(pg_blocking_pids(pid)) > 0")
-    while True:
-        async with database.engine.connect() as connection:
-            if (await connection.execute(blocked)).scalar_one():
-                return
-        await asyncio.sleep(0.01)
-
-
 async def test_integer_keys_and_minor_units(teller: Runner, database: Database) -> None:
     """Accounts may be numbered and hold cents; the model's own names for its columns do not matter."""
-    await run_sql(database, "INSERT INTO wallet VALUES (1, 500), (2, 0), (-3, 7)")
+    await execute(database, "INSERT INTO wallet VALUES (1, 500), (2, 0), (-3, 7)")
     assert counts(await teller.run(single(row("a", 1, "002", 120), "1", "wallet"))) == (1, 0, 0, "120")
     assert counts(await teller.run(single(row("b", 2, -3, "20"), "2", "wallet"))) == (1, 0, 0, "20")
     assert "5.00 has 2 decimals" in message(await teller.run(single(row("c", 1, 2, "5.00"), "3", "wallet")))
-    async with database.engine.connect() as connection:
-        held = await connection.execute(text("SELECT id, cents FROM wallet ORDER BY id"))
-        assert [tuple(found) for found in held] == [(-3, 27), (1, 380), (2, 100)]
+    assert await rows_of(database, "SELECT id, cents FROM wallet ORDER BY id") == [(-3, 27), (1, 380), (2, 100)]
     assert await broken(database) == {}
 
 
-async def test_uuid_keys_and_any_decimals(teller: Runner, database: Database) -> None:
-    """Accounts may have UUIDs, written in any way, and a numeric without a scale keeps each decimal."""
+SMALLEST: Final[Mapping[Backend, str]] = {
+    "postgresql": "0.00000000000000000000000000000000001",
+    "sqlite": "0.000000001",
+    "mariadb": "0.00000000000000000001",
+}
+"""Of what the purses hold; PostgreSQL's column holds any number of decimals."""
+
+
+async def test_uuid_keys_and_any_decimals(teller: Runner, database: Database, backend: Backend) -> None:
+    """Accounts may have UUIDs, written in any way, and a numeric keeps each of its decimals."""
     one, two = UUID(int=2**127), UUID(int=7)
-    await run_sql(database, f"INSERT INTO purse VALUES ('{one}', 1), ('{two}', 0.5)")
-    asked = row("a", str(one).upper(), two.hex, "0.00000000000000000000000000000000001")
-    assert counts(await teller.run(single(asked, table="purse"))) == (1, 0, 0, asked["amount"])
-    async with database.engine.connect() as connection:
-        held = await connection.execute(text("SELECT CAST(gold AS text) FROM purse ORDER BY gold"))
-        assert list(held.scalars()) == [
-            "0.50000000000000000000000000000000001",
-            "0.99999999999999999999999999999999999",
-        ]
+    await put(database, PURSE, [{"id": one, "gold": Decimal(1)}, {"id": two, "gold": Decimal("0.5")}])
+    least = SMALLEST[backend]
+    asked = row("a", str(one).upper(), two.hex, least)
+    assert counts(await teller.run(single(asked, table="purse"))) == (1, 0, 0, least)
+    with localcontext(prec=50):
+        expected = [(Decimal("0.5") + Decimal(least),), (Decimal(1) - Decimal(least),)]
+    held = await rows_of(database, select(cast(PURSE.c.gold, Money())).order_by(PURSE.c.gold))
+    assert held == expected
     assert await broken(database) == {}
 
 
@@ -265,11 +268,23 @@ async def test_tables_that_cannot_have_books(teller: Runner, table: str, said: s
 
 async def test_a_model_that_knows_another_key(teller: Runner, database: Database) -> None:
     """Accounts are found by the primary key that the database has; a model without that column is told so."""
-    await run_sql(
-        database,
-        "ALTER TABLE account DROP CONSTRAINT account_pkey, ADD number int GENERATED ALWAYS AS IDENTITY PRIMARY KEY",
-    )
+    await rebuild(database, ACCOUNT, Column("id", NAME, nullable=False), Column("number", Integer, primary_key=True))
     assert "has no column 'number'" in message(await teller.run(single(row("k", 1, 2, 1))))
+
+
+WITHOUT_CASE: Final[Mapping[Backend, TypeEngine[Any]]] = {
+    "sqlite": String(40, collation="NOCASE"),
+    "mariadb": String(40, collation="utf8mb4_unicode_ci"),
+}
+"""Types of texts that are equal if they differ by the case of their letters alone."""
+
+
+@pytest.mark.only_on("sqlite", "mariadb", why="a PostgreSQL without ICU and extensions has no such text")
+async def test_keys_that_the_database_holds_for_equal(teller: Runner, database: Database, backend: Backend) -> None:
+    """A table whose keys have several written forms is refused: one account would have several books."""
+    await rebuild(database, ACCOUNT, types={"id": WITHOUT_CASE[backend]})
+    refused = message(await teller.run(single(row("k", "ALICE", "bob", 1))))
+    assert "Transfers need a key that has one written form for each account" in refused
 
 
 async def test_no_money_moves_without_a_grant(make_runner: MakeRunner, database: Database) -> None:
@@ -306,8 +321,7 @@ async def test_bad_parameters_fail_once_with_one_clear_line(
     """What is no transfer fails at once, saying what is wrong; nothing is written down."""
     assert said in message(await teller.run(single({**RENT, **changed})))
     assert (await teller.ledger.read("one")).attempts == 1
-    async with database.engine.connect() as connection:
-        assert (await connection.execute(text("SELECT count(*) FROM heavylift_transfers"))).scalar_one() == 0
+    assert await value_of(database, "SELECT count(*) FROM heavylift_transfers") == 0
 
 
 async def test_a_redelivered_run_answers_with_its_result(teller: Runner, database: Database) -> None:

@@ -1,10 +1,16 @@
 """Walks by keys of every ordered type: each row is met once, in the database's own order, interrupted or not."""
 
-from collections.abc import Sequence
-from typing import Final
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import UTC, date, datetime, timedelta
+from decimal import Decimal
+from hashlib import md5
+from typing import Any, Final
+from uuid import UUID
 
 import pytest
 from sqlalchemy import (
+    CHAR,
     BigInteger,
     Column,
     Date,
@@ -16,11 +22,15 @@ from sqlalchemy import (
     String,
     Table,
     Uuid,
-    text,
+    select,
     true,
 )
+from sqlalchemy.types import TypeEngine
 
 from tests.conftest import MakeRunner
+from tests.support.column_types import MOMENT, WALL
+from tests.support.own_session import execute, put, rows_of, value_of
+from tests.support.rebuild import rebuild
 from worker import JobContext, RegisteredTable, Registry, Tables, job, primary_walk
 from worker.core.outcomes import Failed, Interrupted, Succeeded
 from worker.core.settings import Settings
@@ -30,59 +40,94 @@ from worker.run.runner import Runner
 
 WALKS = Registry()
 ROWS: Final = 60
+LETTERS: Final = ("a", "B", "é", "z", "Ä", "ß")
+LATE: Final = datetime(2024, 3, 31, 0, 59, 59, 999_970, tzinfo=UTC)
+"""The last microseconds before an hour that not every time zone has."""
 
-MIXED_TEXT: Final = "(ARRAY['a', 'B', 'é', 'z', 'Ä', 'ß'])[n % 6 + 1] || chr(64 + n / 6)"
+AnyType = TypeEngine[Any]
+BYTES: Final[AnyType] = String(40).with_variant(String(40, collation="C"), "postgresql")
+EXACT: Final[AnyType] = Numeric(30, 10).with_variant(Numeric(12, 6), "sqlite")
+ON_POSTGRESQL: Final = pytest.mark.only_on("postgresql", why="only PostgreSQL has such a type or collation")
+PADS: Final = pytest.mark.only_on("postgresql", "mariadb", why="SQLite pads no text")
 
-# What the model says first, then what the database really has: they need not agree.
-KEYS: Final[dict[str, tuple[Sequence[Column[object]], str, str]]] = {
-    "bigint": ([Column("k", BigInteger)], "k bigint PRIMARY KEY", "n * CAST(1000000007 AS bigint)"),
-    "bigint_in_a_model_of_integer": ([Column("k", Integer)], "k bigint PRIMARY KEY", "n * CAST(1000000007 AS bigint)"),
-    "smallint": ([Column("k", SmallInteger)], "k smallint PRIMARY KEY", "n - 30"),
-    "numeric": ([Column("k", Numeric(30, 10))], "k numeric(30,10) PRIMARY KEY", "n / 7.0 - 3"),
-    "numeric_in_a_model_of_floats": (
-        [Column("k", Numeric(asdecimal=False))],
-        "k numeric PRIMARY KEY",
-        "12345678901234567890 + n / 7.0",
+
+@dataclass(frozen=True, slots=True)
+class Key:
+    """A key, as the database has it and as the model says: they need not agree.
+
+    Attributes:
+        stored: the types of its columns.
+        modelled: what the model says of them.
+        value: of the row with a number.
+    """
+
+    stored: Sequence[AnyType]
+    modelled: Sequence[AnyType]
+    value: Callable[[int], Sequence[object]]
+
+
+def moment(n: int) -> datetime:
+    """Moments that are a microsecond apart."""
+    return LATE + timedelta(microseconds=n)
+
+
+def uuid(n: int) -> UUID:
+    """UUIDs in no order of their numbers."""
+    return UUID(md5(str(n).encode(), usedforsecurity=False).hexdigest(), version=4)
+
+
+def key(stored: AnyType, modelled: AnyType, value: Callable[[int], object]) -> Key:
+    """A key of one column."""
+    return Key([stored], [modelled], lambda n: [value(n)])
+
+
+KEYS: Final = [
+    pytest.param(key(BigInteger(), BigInteger(), lambda n: n * 1_000_000_007), id="bigint"),
+    pytest.param(key(BigInteger(), Integer(), lambda n: n * 1_000_000_007), id="bigint in a model of integer"),
+    pytest.param(key(SmallInteger(), SmallInteger(), lambda n: n - 30), id="smallint"),
+    pytest.param(key(EXACT, Numeric(30, 10), lambda n: Decimal(n) / 7 - 3), id="numeric"),
+    pytest.param(
+        key(Numeric(), Numeric(asdecimal=False), lambda n: Decimal(12345678901234567890) + Decimal(n) / 7),
+        id="numeric in a model of floats",
+        marks=ON_POSTGRESQL,
     ),
-    "uuid": ([Column("k", Uuid)], "k uuid PRIMARY KEY", "CAST(md5(CAST(n AS text)) AS uuid)"),
-    "uuid_as_text": ([Column("k", Uuid(as_uuid=False))], "k uuid PRIMARY KEY", "CAST(md5(CAST(n AS text)) AS uuid)"),
-    "date": ([Column("k", Date)], "k date PRIMARY KEY", "DATE '2024-02-01' + n"),
-    "moments_with_microseconds": (
-        [Column("k", DateTime(timezone=True))],
-        "k timestamptz PRIMARY KEY",
-        "TIMESTAMPTZ '2024-03-31 00:59:59.999970Z' + n * interval '1 microsecond'",
+    pytest.param(key(Uuid(), Uuid(), uuid), id="uuid"),
+    pytest.param(key(Uuid(), Uuid(as_uuid=False), uuid), id="uuid as text"),
+    pytest.param(key(Date(), Date(), lambda n: date(2024, 2, 1) + timedelta(n)), id="date"),
+    pytest.param(key(MOMENT, DateTime(timezone=True), moment), id="moments with microseconds"),
+    pytest.param(key(MOMENT, DateTime(), moment), id="moments with a zone that the model lacks"),
+    pytest.param(
+        key(WALL, DateTime(timezone=True), lambda n: moment(n).replace(tzinfo=None)),
+        id="moments without the zone of the model",
     ),
-    "moments_with_a_zone_that_the_model_lacks": (
-        [Column("k", DateTime)],
-        "k timestamptz PRIMARY KEY",
-        "TIMESTAMPTZ '2024-03-31 00:59:59.999970Z' + n * interval '1 microsecond'",
+    pytest.param(key(BYTES, String(), lambda n: f"{chr(64 + n)}{n}"), id="text"),
+    pytest.param(
+        key(String(40, collation="{unicode}"), String(), lambda n: f"{LETTERS[n % 6]}{chr(64 + n // 6)}"),
+        id="text in unicode order",
+        marks=ON_POSTGRESQL,
     ),
-    "moments_without_the_zone_of_the_model": (
-        [Column("k", DateTime(timezone=True))],
-        "k timestamp PRIMARY KEY",
-        "TIMESTAMP '2024-03-31 00:59:59.999970' + n * interval '1 microsecond'",
+    pytest.param(key(CHAR(5), String(), str), id="padded text", marks=PADS),
+    pytest.param(
+        Key(
+            [BYTES, MOMENT, BigInteger()],
+            [String(), DateTime(timezone=True), Integer()],
+            lambda n: ["bAä"[n % 3], moment(n // 10), n * 5_000_000_000],
+        ),
+        id="several",
     ),
-    "text_in_c": ([Column("k", String)], 'k text COLLATE "C" PRIMARY KEY', "chr(64 + n) || n"),
-    "text_in_unicode_order": ([Column("k", String)], "k varchar(40) COLLATE {unicode} PRIMARY KEY", MIXED_TEXT),
-    "padded_text": ([Column("k", String)], "k char(5) PRIMARY KEY", "CAST(n AS text)"),
-    "several": (
-        [Column("a", String), Column("b", DateTime(timezone=True)), Column("c", Integer)],
-        'a text COLLATE "C", b timestamptz, c bigint, PRIMARY KEY (a, b, c)',
-        "(ARRAY['b', 'A', 'ä'])[n % 3 + 1], TIMESTAMPTZ '2024-01-01Z' + n / 10 * interval '1 us', n * 5000000000",
-    ),
-}
+]
 
 
 @job(registry=WALKS)
-async def visit(ctx: JobContext) -> list[str]:
+async def visit(ctx: JobContext) -> list[int]:
     """Note down each row's number, in the order in which rows are met."""
     table = ctx.tables.get("parcel").table
     walk = primary_walk(table, await ctx.tools.table_facts(table))
     async for span in ctx.spans(walk, true()):
-        rows = await ctx.tools.execute(walk.keys().where(span.condition))
+        found = select(table.c.n).where(span.condition).order_by(*walk.key)
         seen = span.keep.get("seen", [])
         assert isinstance(seen, list)
-        span.keep["seen"] = [*seen, *("|".join(map(str, row)) for row in rows)]
+        span.keep["seen"] = [*seen, *(await ctx.tools.execute(found)).scalars()]
     seen = ctx.kept["seen"]
     assert isinstance(seen, list)
     return seen
@@ -94,19 +139,33 @@ def settings(settings: Settings) -> Settings:
     return settings.model_copy(update={"chunk_start_rows": 7, "chunk_min_rows": 7, "chunk_max_rows": 7})
 
 
-async def make_table(database: Database, columns: str, values: str) -> None:
+def parcels(types: Sequence[AnyType]) -> Table:
+    """A table whose key has columns of some types."""
+    keys = [Column(f"k{at}", type_, primary_key=True, autoincrement=False) for at, type_ in enumerate(types)]
+    return Table("parcel", MetaData(), *keys, Column("n", Integer))
+
+
+async def make_table(database: Database, sample: Key) -> None:
     """Create the table of a test in the database and fill it."""
+    stored = parcels(sample.stored)
+    for type_ in sample.stored:
+        if getattr(type_, "collation", None) == "{unicode}":
+            stored = parcels([String(40, collation=await unicode_collation(database))])
     async with database.engine.begin() as connection:
-        # ICU's where the server has it; version 18 has one of its own
-        unicode = await connection.execute(
-            text(
-                "SELECT quote_ident(collname) FROM pg_collation WHERE collname IN ('und-x-icu', 'pg_unicode_fast') "
-                "ORDER BY collprovider DESC LIMIT 1"
-            )
+        await connection.run_sync(stored.create)
+    rows = [{f"k{at}": part for at, part in enumerate(sample.value(n))} | {"n": n} for n in range(1, ROWS + 1)]
+    await put(database, stored, rows)
+
+
+async def unicode_collation(database: Database) -> str:
+    """ICU's where the server has it; version 18 has one of its own."""
+    return str(
+        await value_of(
+            database,
+            "SELECT collname FROM pg_collation WHERE collname IN ('und-x-icu', 'pg_unicode_fast') "
+            "ORDER BY collprovider DESC LIMIT 1",
         )
-        declared = columns.format(unicode=unicode.scalar_one())
-        await connection.execute(text(f"CREATE TABLE parcel ({declared})"))
-        await connection.execute(text(f"INSERT INTO parcel SELECT {values} FROM generate_series(1, {ROWS}) AS n"))
+    )
 
 
 def walking(make_runner: MakeRunner, table: Table) -> Runner:
@@ -123,7 +182,7 @@ def one_chunk_of(runner: Runner) -> Runner:
     return runner
 
 
-async def walk_to_the_end(make_runner: MakeRunner, table: Table) -> list[str]:
+async def walk_to_the_end(make_runner: MakeRunner, table: Table) -> list[int]:
     """Run `visit`, interrupted after every chunk."""
     for _ in range(ROWS):
         runner = walking(make_runner, table)
@@ -139,45 +198,34 @@ async def walk_to_the_end(make_runner: MakeRunner, table: Table) -> list[str]:
     raise AssertionError("the walk did not end")
 
 
-@pytest.mark.parametrize("kind", KEYS)
-async def test_every_row_is_met_once_in_order(make_runner: MakeRunner, database: Database, kind: str) -> None:
+@pytest.mark.parametrize("sample", KEYS)
+async def test_every_row_is_met_once_in_order(make_runner: MakeRunner, database: Database, sample: Key) -> None:
     """A walk that is interrupted after every chunk meets the rows as one ordered query lists them."""
-    columns, declared, values = KEYS[kind]
-    table = Table("parcel", MetaData(), *(column._copy() for column in columns))
-    await make_table(database, declared, values)
-    seen = await walk_to_the_end(make_runner, table)
-    async with database.engine.connect() as connection:
-        shown = ", ".join(f"CAST({column.name} AS text)" for column in columns)
-        order = ", ".join(f"parcel.{column.name}" for column in columns)
-        listed = await connection.exec_driver_sql(f"SELECT {shown} FROM parcel ORDER BY {order}")
-        # Python writes a zero of many digits in another way
-        assert [row.replace("0E-10", "0.0000000000") for row in seen] == ["|".join(row) for row in listed]
+    await make_table(database, sample)
+    seen = await walk_to_the_end(make_runner, parcels(sample.modelled))
+    order = ", ".join(f"k{at}" for at in range(len(sample.stored)))
+    assert [(n,) for n in seen] == await rows_of(database, f"SELECT n FROM parcel ORDER BY {order}")
 
 
+@pytest.mark.only_on("postgresql", why="citext is PostgreSQL's")
 async def test_text_that_compares_without_regard_to_case(make_runner: MakeRunner, database: Database) -> None:
     """A key of citext in a model of plain text is compared as citext, not as the text that the model says."""
-    async with database.engine.begin() as connection:
-        found = await connection.execute(text("SELECT 1 FROM pg_available_extensions WHERE name = 'citext'"))
-        if found.first() is None:
-            pytest.skip("this server came without the extension citext")
-        await connection.execute(text("CREATE EXTENSION citext"))
-    await make_table(database, "k citext PRIMARY KEY", MIXED_TEXT)
-    seen = await walk_to_the_end(make_runner, Table("parcel", MetaData(), Column("k", String)))
-    async with database.engine.connect() as connection:
-        listed = await connection.execute(text("SELECT CAST(k AS text) FROM parcel ORDER BY parcel.k"))
-        assert seen == list(listed.scalars())
+    if not await rows_of(database, "SELECT 1 FROM pg_available_extensions WHERE name = 'citext'"):
+        pytest.skip("this server came without the extension citext")
+    await make_table(database, key(String(), String(), lambda n: f"{LETTERS[n % 6]}{chr(64 + n // 6)}"))
+    await execute(database, "CREATE EXTENSION citext", "ALTER TABLE parcel ALTER k0 TYPE citext")
+    seen = await walk_to_the_end(make_runner, parcels([String()]))
+    assert [(n,) for n in seen] == await rows_of(database, "SELECT n FROM parcel ORDER BY k0")
 
 
 async def test_a_cursor_of_another_order_is_refused(make_runner: MakeRunner, database: Database) -> None:
     """A run whose table got another primary key meanwhile fails; it does not skip rows."""
-    table = Table("parcel", MetaData(), Column("a", Integer), Column("b", Integer))
-    await make_table(database, "a int PRIMARY KEY, b int NOT NULL", "n, 100 - n")
-    assert (
-        await one_chunk_of(walking(make_runner, table)).run(Delivery("w", "visit", {}, {}, "arq:queue", 1))
-        == Interrupted()
-    )
-    async with database.engine.begin() as connection:
-        await connection.execute(text("ALTER TABLE parcel DROP CONSTRAINT parcel_pkey, ADD PRIMARY KEY (b)"))
-    outcome = await walking(make_runner, table).run(Delivery("w", "visit", {}, {}, "arq:queue", 1))
+    await make_table(database, key(Integer(), Integer(), int))
+    modelled = Table("parcel", MetaData(), Column("k0", Integer), Column("n", Integer))
+    delivery = Delivery("w", "visit", {}, {}, "arq:queue", 1)
+    assert await one_chunk_of(walking(make_runner, modelled)).run(delivery) == Interrupted()
+    other_key = Column("n", Integer, primary_key=True, autoincrement=False)
+    await rebuild(database, parcels([Integer()]), Column("k0", Integer), other_key)
+    outcome = await walking(make_runner, modelled).run(delivery)
     assert isinstance(outcome, Failed)
-    assert "walked table 'parcel' by (a), and is now to walk it by (b)" in outcome.error.message
+    assert "walked table 'parcel' by (k0), and is now to walk it by (n)" in outcome.error.message

@@ -2,12 +2,19 @@
 
 from collections.abc import Sequence
 from datetime import UTC, datetime
+from typing import Any
 
 import pytest
-from sqlalchemy import ColumnElement, delete, insert, select, text, update
+from sqlalchemy import CheckConstraint, Column, ColumnElement, ForeignKey, String, insert, select, update
+from sqlalchemy.types import TypeEngine
 
 from tests.conftest import MakeRunner
-from tests.support.shop_models import Item
+from tests.support.chosen import Backend
+from tests.support.column_types import MOMENT, WALL
+from tests.support.items import ITEM
+from tests.support.own_session import execute, rows_of, value_of
+from tests.support.rebuild import rebuild
+from tests.support.spelling import Spelling
 from worker import JobContext, Registry, job, parse_where, primary_walk, where_clause
 from worker.core.outcomes import Failed, Succeeded
 from worker.core.settings import Settings
@@ -15,7 +22,6 @@ from worker.database.claims import Delivery
 from worker.database.engine import Database
 
 WALKS = Registry()
-ITEM = Item.__table__  # type: ignore[attr-defined]  # SQLModel sets it
 
 
 @job(registry=WALKS)
@@ -37,14 +43,14 @@ async def reprice(ctx: JobContext, where: dict[str, object] | None = None, price
 
 
 @job(registry=WALKS)
-async def put(ctx: JobContext, rows: list[dict[str, str]]) -> list[str]:
+async def put(ctx: JobContext, rows: list[dict[str, str | None]]) -> list[str]:
     """Insert items as far as the database takes them; returns the keys of the refused."""
 
-    async def apply(some: Sequence[dict[str, str]]) -> None:
+    async def apply(some: Sequence[dict[str, str | None]]) -> None:
         await ctx.tools.execute(insert(ITEM).values([{**row, "name": "x", "quantity": 1, "price": 1} for row in some]))
 
     found = await ctx.tools.isolate(rows, apply)
-    return [refused.item["sku"] for refused in found.refused]
+    return [str(refused.item["sku"]) for refused in found.refused]
 
 
 @pytest.fixture
@@ -83,8 +89,7 @@ async def test_a_walk_meets_every_row_once(make_runner: MakeRunner, database: Da
     """All rows are meant, and each is met in one of ten spans."""
     outcome = await run(make_runner, "reprice")
     assert outcome == Succeeded({"matched": 100, "updated": 100, "refused": 0, "spans": 10})
-    async with database.engine.connect() as connection:
-        assert (await connection.execute(text("SELECT count(*) FROM item WHERE price = 7"))).scalar_one() == 100
+    assert await value_of(database, "SELECT count(*) FROM item WHERE price = 7") == 100
 
 
 @pytest.mark.usefixtures("items")
@@ -102,31 +107,19 @@ async def test_an_empty_table_is_no_work(make_runner: MakeRunner) -> None:
 @pytest.mark.usefixtures("items")
 async def test_refused_rows_are_found_and_the_others_kept(make_runner: MakeRunner, database: Database) -> None:
     """Of a span the rows that violate a constraint stay as they were, and all others are changed."""
-    async with database.engine.begin() as connection:
-        await connection.execute(text("ALTER TABLE item ADD CHECK (quantity % 30 <> 5 OR price < 5)"))
+    await rebuild(database, ITEM, CheckConstraint("quantity % 30 <> 5 OR price < 5"))
     outcome = await run(make_runner, "reprice", where={"quantity": {"lt": 90}})
     assert outcome == Succeeded({"matched": 90, "updated": 87, "refused": 3, "spans": 10})
-    async with database.engine.connect() as connection:
-        kept = await connection.execute(select(ITEM.c.quantity).where(ITEM.c.price == 1).order_by(ITEM.c.quantity))
-        assert list(kept.scalars()) == [5, 35, 65, *range(90, 100)]
+    kept = await rows_of(database, select(ITEM.c.quantity).where(ITEM.c.price == 1).order_by(ITEM.c.quantity))
+    assert kept == [(n,) for n in (5, 35, 65, *range(90, 100))]
 
 
 async def test_a_row_that_needs_a_later_one_is_tried_again(make_runner: MakeRunner, database: Database) -> None:
     """A child before its parent is refused at first while a bad row is looked for, and gets in all the same."""
-    async with database.engine.begin() as connection:
-        await connection.execute(text("ALTER TABLE item ADD parent text REFERENCES item"))
-        await connection.execute(text("ALTER TABLE item ALTER note SET DEFAULT 'x', ADD CHECK (sku <> 'bad')"))
-        await connection.execute(
-            text(
-                "CREATE FUNCTION note_parent() RETURNS trigger LANGUAGE plpgsql AS "
-                "$$ BEGIN NEW.parent := CASE NEW.sku WHEN 'child' THEN 'root' END; RETURN NEW; END $$"
-            )
-        )
-        await connection.execute(
-            text("CREATE TRIGGER note_parent BEFORE INSERT ON item FOR EACH ROW EXECUTE FUNCTION note_parent()")
-        )
-    outcome = await run(make_runner, "put", rows=[{"sku": "child"}, {"sku": "bad"}, {"sku": "a"}, {"sku": "root"}])
-    assert outcome == Succeeded(["bad"])
+    parent = Column("note", String(40), ForeignKey("item.sku"))
+    await rebuild(database, ITEM, parent, CheckConstraint("sku <> 'bad'"))
+    rows = [{"sku": "child", "note": "root"}, *({"sku": sku, "note": None} for sku in ("bad", "a", "root"))]
+    assert await run(make_runner, "put", rows=rows) == Succeeded(["bad"])
 
 
 @pytest.mark.usefixtures("items")
@@ -170,17 +163,16 @@ async def test_each_operator(make_runner: MakeRunner, where: dict[str, object], 
     assert outcome.result["matched"] == matched
 
 
-@pytest.mark.parametrize("zone", ["timestamptz", "timestamp"])
+@pytest.mark.parametrize("type_", [MOMENT, WALL], ids=["with a zone", "without"])
 @pytest.mark.usefixtures("items")
-async def test_ages_are_counted_from_the_runs_start(make_runner: MakeRunner, database: Database, zone: str) -> None:
+async def test_ages_are_counted_from_the_runs_start(
+    make_runner: MakeRunner, database: Database, spelling: Spelling, backend: Backend, type_: TypeEngine[Any]
+) -> None:
     """`older_than` is frozen at the start, and holds for columns with a time zone and without."""
-    async with database.engine.begin() as connection:
-        await connection.execute(
-            text(f"ALTER TABLE item ALTER counted_at TYPE {zone} USING counted_at AT TIME ZONE 'UTC'")
-        )
-        await connection.execute(
-            text("UPDATE item SET counted_at = (now() AT TIME ZONE 'UTC') - quantity * interval '1 day'")
-        )
+    await rebuild(database, ITEM, types={"counted_at": type_})
+    ago = spelling.ago("quantity * 86400")
+    in_utc = f"({ago} AT TIME ZONE 'UTC')" if backend == "postgresql" and type_ is WALL else ago
+    await execute(database, f"UPDATE item SET counted_at = {in_utc}")
     outcome = await run(make_runner, "reprice", where={"counted_at": {"older_than": "89d12h"}})
     assert isinstance(outcome, Succeeded)
     assert isinstance(outcome.result, dict)
@@ -209,9 +201,7 @@ async def test_a_where_that_the_table_cannot_answer(
 
 async def test_a_table_without_a_primary_key_is_refused(make_runner: MakeRunner, database: Database) -> None:
     """A table that cannot be walked in bounded chunks is not walked at all."""
-    async with database.engine.begin() as connection:
-        await connection.execute(delete(ITEM))
-        await connection.execute(text("ALTER TABLE item DROP CONSTRAINT item_pkey"))
+    await rebuild(database, ITEM, Column("sku", String(40)))
     outcome = await run(make_runner, "reprice")
     assert isinstance(outcome, Failed)
     assert "no primary key" in outcome.error.message

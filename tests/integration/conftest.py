@@ -1,4 +1,4 @@
-"""Real PostgreSQL servers for the tests of the database layer, each started once a session and thrown away."""
+"""Real servers for the tests of the database layer, each started once a session and thrown away."""
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
 from itertools import count
@@ -8,7 +8,10 @@ import pytest
 from sqlalchemy import Table, make_url, text
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
-from tests.support.databases import VERSIONS, older_bin_dir
+from tests.support.chosen import POSTGRES_VERSIONS
+from tests.support.mariadb import MariaDbProcess, find_mariadbd
+from tests.support.mysql_tables import Merging, mysql_engine
+from tests.support.postgres_databases import older_bin_dir
 from worker.core.merge_counts import MergeCounts
 from worker.database.postgres.catalogue import read_table_facts
 from worker.database.postgres.merge import PostgresMerge
@@ -18,7 +21,7 @@ Upsert = Callable[..., Awaitable[MergeCounts]]
 SCHEMAS = count(1)
 
 
-@pytest.fixture(scope="session", params=VERSIONS)
+@pytest.fixture(scope="session", params=POSTGRES_VERSIONS)
 def each_postgres(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """The address of a server, once with a PostgreSQL 18 and once with an older one."""
     folder = Path(tmp_path_factory.mktemp("postgres")) / "server"
@@ -73,3 +76,25 @@ def upsert(postgres: AsyncEngine) -> Upsert:
             return await merge.apply(connection, [[row[name] for row in rows] for name in columns])
 
     return run
+
+
+@pytest.fixture(scope="session")
+def mariadb_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The address of a MariaDB."""
+    if find_mariadbd() is None:
+        pytest.skip("no mariadbd is installed")
+    with MariaDbProcess(Path(tmp_path_factory.mktemp("mariadb")) / "server") as server:
+        yield server.url
+
+
+@pytest.fixture
+async def mysql(mariadb_url: str) -> AsyncIterator[AsyncEngine]:
+    """An engine of the dialect's own connections, on a database of the test's own."""
+    async with mysql_engine(mariadb_url) as engine:
+        yield engine
+
+
+@pytest.fixture
+def merging(mysql: AsyncEngine) -> Merging:
+    """Runs statements and upserts on that database."""
+    return Merging(mysql)

@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import MakeRunner
-from tests.support.bank import BANK, banker, batch, open_bank, row, run_sql
+from tests.support.bank import BANK, banker, batch, open_bank, row
+from tests.support.own_session import execute
 from worker.database.engine import Database
 
 Finished = subprocess.CompletedProcess[str]
@@ -55,7 +56,7 @@ def test_sound_books_are_said_to_be_sound(verify: Verify) -> None:
 
 async def test_broken_books_are_told_rule_by_rule(verify: Verify, books: Database) -> None:
     """What is wrong has its rule, its number and its rows on standard output, and one line on standard error."""
-    await run_sql(books, "UPDATE account SET balance = 1")
+    await execute(books, "UPDATE account SET balance = 1")
     finished = verify("transfers")
     assert finished.returncode == 1
     assert "BROKEN  each account holds in account.balance what its books end at (2 do not, of 2 accounts)\n" in (
@@ -68,7 +69,7 @@ async def test_broken_books_are_told_rule_by_rule(verify: Verify, books: Databas
 
 async def test_a_script_reads_json(verify: Verify, books: Database) -> None:
     """The same as one JSON object, with the same exit code."""
-    await run_sql(books, "ALTER TABLE heavylift_entries DISABLE TRIGGER heavylift_entries_cancel_out")
+    await execute(books, "ALTER TABLE heavylift_entries DISABLE TRIGGER heavylift_entries_cancel_out")
     finished = verify("transfers", "--json")
     assert finished.returncode == 1
     told = json.loads(finished.stdout)

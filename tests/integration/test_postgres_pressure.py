@@ -13,7 +13,8 @@ import pytest
 from pydantic import SecretStr
 from sqlalchemy import make_url
 
-from tests.support.databases import VERSIONS, older_bin_dir
+from tests.support.chosen import POSTGRES_VERSIONS
+from tests.support.postgres_databases import older_bin_dir
 from tests.support.pressure import lock_waiters, plain_url, session, until, vacuum
 from worker.core.pressure import (
     Connections,
@@ -44,7 +45,7 @@ OPTIONS = {
 }
 
 
-@pytest.fixture(scope="module", params=VERSIONS)
+@pytest.fixture(scope="module", params=POSTGRES_VERSIONS)
 def server(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[PostgresProcess]:
     """A server with few connections and an archive that takes nothing."""
     folder = tmp_path_factory.mktemp("pressed") / "server"

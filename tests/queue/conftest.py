@@ -1,4 +1,4 @@
-"""A plain arq client on the Redis of each test, settings that name a Redis alone, and both stores side by side."""
+"""A plain arq client on the Redis of each test, settings that name a Redis alone, and a restorer of both stores."""
 
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
@@ -10,9 +10,8 @@ from redis import Redis
 
 from tests.support.authority import Authority
 from tests.support.queue_keys import plain_client
-from tests.support.stores import SetClock, Stores, open_stores
+from tests.support.stores import SetClock, Stores
 from worker.core.settings import Settings
-from worker.database.engine import Database
 from worker.queue.redis_settings import make_redis
 from worker.queue.redis_sync import synchronous
 from worker.queue.restore import Restorer
@@ -42,19 +41,6 @@ def authority(tmp_path: Path) -> Authority:
 def settings_for() -> SettingsFor:
     """Makes the settings of a REDIS_URL."""
     return lambda url: Settings(redis_url=SecretStr(url))
-
-
-@pytest.fixture
-async def stores(settings: Settings, database: Database) -> AsyncIterator[Stores]:
-    """Both stores, empty."""
-    async with open_stores(settings, database) as opened:
-        yield opened
-
-
-@pytest.fixture
-def clock() -> SetClock:
-    """A clock that stands until the test sets it."""
-    return SetClock()
 
 
 @pytest.fixture

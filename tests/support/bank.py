@@ -7,12 +7,13 @@ from dataclasses import replace
 from decimal import Decimal
 from pathlib import Path
 
-from sqlalchemy import insert, text
+from sqlalchemy import Table, insert, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 from sqlmodel import SQLModel
 
 from tests.support import bank_models
 from tests.support.bank_models import Account
+from tests.support.own_session import rows_of
 from worker.core.outcomes import Failed, Outcome, Succeeded
 from worker.core.transfer_terms import TRANSFER_FIELDS
 from worker.database.claims import Delivery
@@ -22,6 +23,9 @@ from worker.declare.tables import Tables, find_tables
 from worker.run.runner import Runner
 
 BANK = bank_models.__name__
+ACCOUNT: Table = Account.__table__  # type: ignore[attr-defined]  # SQLModel sets it
+PAYMENT: Table = bank_models.Payment.__table__  # type: ignore[attr-defined]  # likewise
+PURSE: Table = bank_models.Purse.__table__  # type: ignore[attr-defined]  # likewise
 ALLOW = {
     "account": ("transfer:balance",),
     "wallet": ("transfer:cents",),
@@ -61,7 +65,7 @@ async def make_accounts(connection: AsyncConnection, balances: Mapping[str, obje
     await connection.run_sync(SQLModel.metadata.create_all, [model.__table__ for model in MODELS])  # type: ignore[attr-defined]  # SQLModel sets it
     rows = [{"id": name, "balance": balance} for name, balance in balances.items()]
     if rows:
-        await connection.execute(insert(Account.__table__), rows)  # type: ignore[attr-defined]  # likewise
+        await connection.execute(insert(ACCOUNT), rows)
 
 
 def banker(runner: Runner) -> Runner:
@@ -119,18 +123,9 @@ def message(outcome: Outcome) -> str:
 
 async def balances(database: Database) -> dict[str, Decimal]:
     """The accounts."""
-    async with database.engine.connect() as connection:
-        found = await connection.execute(text("SELECT id, balance FROM account"))
-        return {account.id: account.balance for account in found}
+    return dict(await rows_of(database, select(ACCOUNT.c.id, ACCOUNT.c.balance)))
 
 
 async def broken(database: Database) -> dict[str, CheckedRule]:
     """The rules of the books that are broken, by name."""
     return {rule.name: rule for rule in await check_books(database, bank_tables()) if rule.broken}
-
-
-async def run_sql(database: Database, *statements: str) -> None:
-    """Do something behind the worker's back."""
-    async with database.engine.begin() as connection:
-        for statement in statements:
-            await connection.execute(text(statement))

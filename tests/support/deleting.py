@@ -2,11 +2,16 @@
 
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
 from typing import Final
 
-from sqlalchemy import JSON, BigInteger, Column, DateTime, MetaData, Numeric, String, Table, event, text
+from sqlalchemy import BigInteger, Column, MetaData, Numeric, String, Table, event
+from sqlalchemy.schema import SchemaItem
 
 from tests.conftest import MakeRunner
+from tests.support.column_types import DOCUMENT, MOMENT
+from tests.support.own_session import analyze, put
 from worker import RegisteredTable, Tables
 from worker.core.outcomes import Failed, Outcome, Succeeded
 from worker.core.settings import Settings
@@ -15,48 +20,48 @@ from worker.database.engine import Database
 from worker.database.records import RunRecord
 from worker.run.runner import Runner
 
-METADATA: Final = MetaData()
+CENT: Final = Decimal("0.01")
 
 
-def _columns() -> list[Column[object]]:
+def event_table(name: str, *more: SchemaItem, changed: Mapping[str, Column[object] | None] | None = None) -> Table:
+    """A table with an event's columns, and more; some of them may be others, or be left out."""
+    columns: dict[str, Column[object] | None] = {
+        "id": Column("id", BigInteger, primary_key=True, autoincrement=False),
+        "kind": Column("kind", String(40)),
+        "created_at": Column("created_at", MOMENT),
+        "amount": Column("amount", Numeric(12, 2)),
+        "data": Column("data", DOCUMENT),
+        **(changed or {}),
+    }
+    return Table(name, MetaData(), *(column for column in columns.values() if column is not None), *more)
+
+
+EVENT: Final = event_table("event")
+KEPT: Final = event_table("kept_event")
+
+
+def events(count: int = 100) -> list[dict[str, object]]:
+    """Rows; an event is a day older than the one before it, and every third is of the kind `old`."""
+    now = datetime.now(UTC)
     return [
-        Column("id", BigInteger, primary_key=True),
-        Column("kind", String),
-        Column("created_at", DateTime(timezone=True)),
-        Column("amount", Numeric(12, 2)),
-        Column("data", JSON),
+        {
+            "id": n,
+            "kind": "new" if n % 3 else "old",
+            "created_at": now - timedelta(days=n),
+            "amount": (Decimal(n) / 8).quantize(CENT),
+            "data": {"n": n, "nested": [n, None]},
+        }
+        for n in range(1, count + 1)
     ]
 
 
-EVENT: Final = Table("event", METADATA, *_columns())
-KEPT: Final = Table("kept_event", METADATA, *_columns())
-
-COLUMNS: Final = "id bigint PRIMARY KEY, kind text, created_at timestamptz, amount numeric(12,2), data jsonb"
-
-
-async def execute(database: Database, *statements: str) -> None:
-    """Run SQL statements in one transaction."""
+async def make_events(database: Database, count: int = 100, event: Table = EVENT, kept: Table = KEPT) -> None:
+    """Create both tables and the events."""
     async with database.engine.begin() as connection:
-        for statement in statements:
-            await connection.execute(text(statement))
-
-
-async def rows_of(database: Database, query: str) -> list[tuple[object, ...]]:
-    """The rows of a query."""
-    async with database.engine.connect() as connection:
-        return [tuple(row) for row in await connection.execute(text(query))]
-
-
-async def make_events(database: Database, count: int = 100) -> None:
-    """Create both tables; an event is a day older than the one before it, and every third is of the kind `old`."""
-    await execute(
-        database,
-        f"CREATE TABLE event ({COLUMNS})",
-        f"CREATE TABLE kept_event ({COLUMNS})",
-        "INSERT INTO event SELECT n, CASE WHEN n % 3 = 0 THEN 'old' ELSE 'new' END, now() - n * interval '1 day', "
-        f"n / 8.0, jsonb_build_object('n', n, 'nested', jsonb_build_array(n, NULL)) FROM generate_series(1, {count}) n",
-        "ANALYZE event",
-    )
+        await connection.run_sync(event.create)
+        await connection.run_sync(kept.create)
+    await put(database, event, events(count))
+    await analyze(database, "event")
 
 
 def delete_runner(

@@ -1,4 +1,4 @@
-"""What goes wrong on the wire between a client and PostgreSQL, and when: told in advance, or by chance.
+"""What goes wrong on the wire between a client and its database, and when: told in advance, or by chance.
 
 Owns the choice. Refuses to know a socket: the proxy asks, and does what it is told.
 """

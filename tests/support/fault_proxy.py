@@ -1,6 +1,6 @@
-"""A TCP proxy before PostgreSQL that loses, cuts and delays what passes, as a plan tells it.
+"""A TCP proxy before a database's server that loses, cuts and delays what passes, as a plan tells it.
 
-Owns the sockets, and so much of PostgreSQL's protocol as it takes to know a COMMIT. Refuses to choose: the plan does.
+Owns the sockets. Refuses to choose: the plan does.
 """
 
 import asyncio
@@ -11,8 +11,8 @@ from typing import Self
 from sqlalchemy import make_url
 
 from tests.support.fault_plan import Fault, FaultPlan
+from tests.support.wire_messages import messages_of
 
-SIMPLE_QUERY = b"Q"
 PIECE_BYTES = 65_536
 
 
@@ -20,7 +20,7 @@ class FaultProxy:
     """Use it as an async context manager; connect to `port` on 127.0.0.1, without TLS.
 
     Args:
-        port: the server's.
+        url: of the server, with any database.
         plan: what goes wrong.
 
     Attributes:
@@ -28,8 +28,9 @@ class FaultProxy:
         commits: how many COMMITs have come.
     """
 
-    def __init__(self, port: int, plan: FaultPlan) -> None:
-        self._upstream = port
+    def __init__(self, url: str, plan: FaultPlan) -> None:
+        self.messages = messages_of(url)
+        self._upstream = make_url(url).port
         self._plan = plan
         self._tasks: set[asyncio.Task[None]] = set()
         self._server: asyncio.Server | None = None
@@ -52,7 +53,7 @@ class FaultProxy:
 
     def url(self, server_url: str) -> str:
         """The URL of a database of the server, by way of the proxy."""
-        through = make_url(server_url).set(port=self.port, query={"ssl": "disable"})
+        through = make_url(server_url).set(port=self.port, query=self.messages.query)
         return through.render_as_string(hide_password=False)
 
     def next_fault(self) -> Fault | None:
@@ -118,13 +119,10 @@ class _Line:
     async def _pass_requests(self) -> tuple[Fault, bytes] | None:
         """Until the end; returns the COMMIT that something happens to, if that is the end."""
         with suppress(asyncio.IncompleteReadError, ConnectionError):
-            # the first message has no type byte
-            head = await self._client.readexactly(4)
-            message = head + await self._client.readexactly(int.from_bytes(head) - 4)
+            message = await self._proxy.messages.read(self._client, first=True)
             while await self._pass_on(message, self._to_server):
-                head = await self._client.readexactly(5)
-                message = head + await self._client.readexactly(int.from_bytes(head[1:]) - 4)
-                if not _is_commit(message):
+                message = await self._proxy.messages.read(self._client, first=False)
+                if not self._proxy.messages.is_commit(message):
                     continue
                 fault = self._proxy.next_fault()
                 if fault is Fault.SLOW:
@@ -153,7 +151,3 @@ class _Line:
             self._to_server.write(commit)
             await self._to_server.drain()
             await self._server.read(1)
-
-
-def _is_commit(message: bytes) -> bool:
-    return message.startswith(SIMPLE_QUERY) and message[5:].upper().startswith(b"COMMIT")

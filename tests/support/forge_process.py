@@ -27,9 +27,13 @@ from sqlalchemy.orm import configure_mappers
 from tests.support import kill_points
 
 IMPORTED = (
+    "aiomysql",
+    "aiosqlite",
     "asyncpg",
     "hiredis",
+    "sqlalchemy.dialects.mysql.aiomysql",
     "sqlalchemy.dialects.postgresql.asyncpg",
+    "sqlalchemy.dialects.sqlite.aiosqlite",
     "uvloop",
     "worker.cli.app",
     "worker.cli.serve",

@@ -1,37 +1,52 @@
 """The runs that are killed: one a job, or a way of using it. To put a job under the kills, add it to `SCENARIOS`."""
 
 import csv
+from datetime import UTC, datetime
+from decimal import Decimal
 from pathlib import Path
 
-from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from tests.support import bank
+from tests.support.filling import (
+    ITEM,
+    add_check,
+    fill,
+    fill_old_runs,
+    fill_tallies,
+    make_kept_items,
+    make_staging,
+    make_visits,
+)
 from tests.support.played_runs import KillScenario
-from worker.database.tables import MOVES, QUARANTINE, RUNS
+from worker.database.tables import MOVES, PROGRESS, QUARANTINE, RUNS
 from worker.database.transfer_tables import BOOKS
 
 OF_ONE_RUN = frozenset({"enqueued_ms", "enqueued_at", "started_at", "finished_at", "worker", "crashes"})
 """Columns of the ledger's runs that no two runs share."""
 
+PRICE = Decimal("0.25")
+
+REFUSED = "quantity % 13 <> 5"
+"""What the database asks of an item, and some that are to be stored are not."""
+
+VISITED = 7
+"""Which of fifty items has been visited."""
+
+
+def item(number: int, quantity: int, price: Decimal = PRICE) -> dict[str, object]:
+    """An item by its number."""
+    return {"sku": f"S{number}", "name": f"item {number}", "quantity": quantity, "price": price}
+
 
 async def make_tallies(connection: AsyncConnection, _: Path, rows: int) -> None:
     """Tallies, all 0."""
-    await connection.execute(
-        text("INSERT INTO tally (id, value) SELECT n, 0 FROM generate_series(1, :most) AS n"), {"most": rows}
-    )
+    await fill_tallies(connection, rows)
 
 
 async def make_items(connection: AsyncConnection, folder: Path, rows: int) -> None:
     """A file of items of which some exist, as they are or otherwise, and some are refused."""
-    await connection.execute(
-        text(
-            "INSERT INTO item (sku, name, quantity, price)"
-            " SELECT 'S' || n, 'item ' || n, CASE WHEN n % 2 = 0 THEN n ELSE 0 END, 0.25"
-            " FROM generate_series(0, :most, 3) AS n"
-        ),
-        {"most": rows},
-    )
+    await fill(connection, ITEM, (item(n, n if n % 2 == 0 else 0) for n in range(0, rows + 1, 3)))
     with (folder / "items.csv").open("w", newline="") as file:
         writer = csv.writer(file)
         writer.writerow(["sku", "name", "quantity", "price"])
@@ -42,13 +57,7 @@ async def make_items(connection: AsyncConnection, folder: Path, rows: int) -> No
 
 async def make_stock(connection: AsyncConnection, folder: Path, rows: int) -> None:
     """Items, and a file of new quantities for them: some as they are, some of items that nobody has, some refused."""
-    await connection.execute(
-        text(
-            "INSERT INTO item (sku, name, quantity, price)"
-            " SELECT 'S' || n, 'item ' || n, n, 0.25 FROM generate_series(0, :most) AS n"
-        ),
-        {"most": rows},
-    )
+    await fill(connection, ITEM, (item(n, n) for n in range(rows + 1)))
     with (folder / "stock.csv").open("w", newline="") as file:
         writer = csv.writer(file)
         writer.writerow(["sku", "quantity"])
@@ -71,22 +80,20 @@ def of_export(name: str, **params: object) -> KillScenario:
 
 async def make_old_runs(connection: AsyncConnection, _: Path, rows: int) -> None:
     """Finished runs a year old, every third with a refused row, and as many of yesterday."""
-    await connection.execute(
-        text(
-            "INSERT INTO heavylift_runs"
-            " (id, job, queue, params, options, status, enqueued_ms, enqueued_at, finished_at)"
-            " SELECT format('%s-%s', age, n), 'add_one', 'arq:queue', '{}', '{}', 'succeeded', n, day, day"
-            " FROM (VALUES ('old', now() - interval '1 year'), ('young', now() - interval '1 day')) AS ages (age, day),"
-            " generate_series(1, :runs) AS n"
-        ),
-        {"runs": rows},
-    )
-    await connection.execute(
-        text(
-            "INSERT INTO heavylift_quarantine (run_id, chunk, position, reason, payload, created_at)"
-            " SELECT id, 1, enqueued_ms, 'odd', '{}', finished_at FROM heavylift_runs WHERE enqueued_ms % 3 = 0"
-        )
-    )
+    runs = await fill_old_runs(connection, rows)
+    refused = [
+        {
+            "run_id": run["id"],
+            "chunk": 1,
+            "position": run["enqueued_ms"],
+            "reason": "odd",
+            "payload": {},
+            "created_at": run["finished_at"],
+        }
+        for run in runs
+        if int(str(run["enqueued_ms"])) % 3 == 0
+    ]
+    await fill(connection, QUARANTINE, refused)
 
 
 async def make_transfers(connection: AsyncConnection, folder: Path, rows: int) -> None:
@@ -105,59 +112,41 @@ async def make_transfers(connection: AsyncConnection, folder: Path, rows: int) -
 
 async def make_visited_items(connection: AsyncConnection, _: Path, rows: int) -> None:
     """Items, a table of their shape to keep them, and visits that do not let some of them go."""
-    for statement in (
-        f"INSERT INTO item (sku, name, quantity, price) SELECT 'S' || n, 'i', n, 1 FROM generate_series(1, {rows}) n",
-        "CREATE TABLE kept_item (LIKE item INCLUDING ALL)",
-        "CREATE TABLE visit (sku varchar PRIMARY KEY REFERENCES item)",
-        "INSERT INTO visit SELECT sku FROM item WHERE quantity % 50 = 7",
-    ):
-        await connection.execute(text(statement))
+    await fill(connection, ITEM, (item(n, n, Decimal(1)) for n in range(1, rows + 1)))
+    await make_kept_items(connection)
+    await make_visits(connection, (f"S{n}" for n in range(1, rows + 1) if n % 50 == VISITED))
 
 
-async def make_staging(connection: AsyncConnection, _: Path, rows: int) -> None:
+async def make_staged_items(connection: AsyncConnection, _: Path, rows: int) -> None:
     """A table of items of which some exist, some do not fit, and some are refused by the database alone."""
-    await connection.execute(text("ALTER TABLE item ADD CHECK (quantity % 13 <> 5)"))
-    await connection.execute(
-        text("CREATE TABLE staging (n int PRIMARY KEY, sku text, name text, quantity int, price numeric)")
-    )
-    await connection.execute(
-        text(
-            "INSERT INTO staging"
-            " SELECT n, 'S' || n, 'item ' || n, n, CASE WHEN n % 17 = 0 THEN 0.125 ELSE 0.25 END"
-            " FROM generate_series(1, :most) AS n"
-        ),
-        {"most": rows},
-    )
-    await connection.execute(
-        text(
-            "INSERT INTO item (sku, name, quantity, price)"
-            " SELECT sku, name, n % 2 * n, 0.25 FROM staging WHERE n % 3 = 0 AND n % 2 * n % 13 <> 5"
-        )
-    )
+    await add_check(connection, "item", REFUSED)
+    every = range(1, rows + 1)
+    await make_staging(connection, ({"n": n} | item(n, n, Decimal("0.125") if n % 17 == 0 else PRICE) for n in every))
+    await fill(connection, ITEM, (item(n, n % 2 * n) for n in every if n % 3 == 0 and n % 2 * n % 13 != 5))
 
 
 async def make_refused(connection: AsyncConnection, _: Path, rows: int) -> None:
     """Rows that an earlier run put aside: most are sound by now, some are not, and some were replayed already."""
-    await connection.execute(text("ALTER TABLE item ADD CHECK (quantity % 13 <> 5)"))
-    await connection.execute(
-        text(
-            "INSERT INTO heavylift_runs (id, job, queue, params, options, status, enqueued_ms, enqueued_at)"
-            " VALUES ('earlier', 'bulk_upsert', 'arq:queue', '{}', '{}', 'succeeded', 1, now())"
-        )
-    )
-    await connection.execute(
-        text("INSERT INTO heavylift_progress (run_id, cursor) VALUES ('earlier', CAST(:cursor AS json))"),
-        {"cursor": '{"columns": ["sku", "name", "quantity", "price"], "empty_is_text": true, "row": 1}'},
-    )
-    await connection.execute(
-        text(
-            "INSERT INTO heavylift_quarantine (run_id, chunk, position, reason, payload, replayed_at)"
-            " SELECT 'earlier', 1, n, 'odd', json_build_object('sku', 'S' || n, 'name', NULL, 'quantity',"
-            " CASE WHEN n % 17 = 0 THEN 'many' ELSE n::text END, 'price', '0.25'),"
-            " CASE WHEN n % 7 = 0 THEN now() END FROM generate_series(1, :most) AS n"
-        ),
-        {"most": rows},
-    )
+    await add_check(connection, "item", REFUSED)
+    now = datetime.now(UTC)
+    run = {"id": "earlier", "job": "bulk_upsert", "queue": "arq:queue", "params": {}, "options": {}}
+    await fill(connection, RUNS, [run | {"status": "succeeded", "enqueued_ms": 1, "enqueued_at": now}])
+    cursor = {"columns": ["sku", "name", "quantity", "price"], "empty_is_text": True, "row": 1}
+    await fill(connection, PROGRESS, [{"run_id": "earlier", "cursor": cursor}])
+    await fill(connection, QUARANTINE, (refused_row(n, now if n % 7 == 0 else None) for n in range(1, rows + 1)))
+
+
+def refused_row(number: int, replayed_at: datetime | None) -> dict[str, object]:
+    """A row that the earlier run put aside, by its number."""
+    quantity = "many" if number % 17 == 0 else str(number)
+    return {
+        "run_id": "earlier",
+        "chunk": 1,
+        "position": number,
+        "reason": "odd",
+        "payload": {"sku": f"S{number}", "name": None, "quantity": quantity, "price": "0.25"},
+        "replayed_at": replayed_at,
+    }
 
 
 def of_tallies(job: str) -> KillScenario:
@@ -241,7 +230,7 @@ SCENARIOS = (
     KillScenario(
         name="bulk_upsert_from_a_table",
         job="bulk_upsert",
-        prepare=make_staging,
+        prepare=make_staged_items,
         params=lambda *_: {"table": "item", "source": {"table": "staging"}},
         environment={"WORKER_REFLECT": "staging"},
         audit=(QUARANTINE.name,),
@@ -277,5 +266,8 @@ SCENARIOS = (
 )
 """Runs that kills must not harm."""
 
-BROKEN = (of_tallies("add_one_apart"), of_tallies("add_one_late"))
+BROKEN = (of_tallies("add_one_late"),)
 """Runs that kills do harm: if they are not caught, nothing is."""
+
+BROKEN_BY_TWO_WRITERS = (of_tallies("add_one_apart"),)
+"""Likewise, where a transaction can write while another one does."""

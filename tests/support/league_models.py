@@ -5,8 +5,10 @@ import enum
 from decimal import Decimal
 from uuid import UUID
 
-from sqlalchemy import Computed
+from sqlalchemy import Computed, Table
 from sqlmodel import JSON, Column, Field, ForeignKey, Integer, LargeBinary, Numeric, SQLModel, String
+
+from tests.support.column_types import MOMENT
 
 
 class Form(enum.Enum):
@@ -35,14 +37,16 @@ class Hero(SQLModel, table=True):
     team_id: int | None = Field(default=None, foreign_key="team.id")
     strength: Decimal = Field(default=Decimal(1), sa_column=Column(Numeric(12, 2), nullable=False))
     joined: dt.date | None = None
-    seen_at: dt.datetime | None = None
+    seen_at: dt.datetime | None = Field(default=None, sa_column=Column(MOMENT))
     badge: UUID | None = None
     active: bool = True
     speed: float | None = None
     emblem: bytes | None = Field(default=None, sa_column=Column(LargeBinary))
     traits: dict[str, object] | None = Field(default=None, sa_column=Column(JSON(none_as_null=True)))
     form: Form | None = None
-    initial: str | None = Field(default=None, sa_column=Column(String, Computed("substr(name, 1, 1)", persisted=True)))
+    initial: str | None = Field(
+        default=None, sa_column=Column(String(1), Computed("substr(name, 1, 1)", persisted=True))
+    )
 
 
 class Bench(SQLModel, table=True):
@@ -56,3 +60,6 @@ class Bench(SQLModel, table=True):
 
 
 LEAGUE: list[type[SQLModel]] = [Team, Hero, Bench]
+TEAM: Table = Team.__table__  # type: ignore[attr-defined]  # SQLModel sets it
+HERO: Table = Hero.__table__  # type: ignore[attr-defined]  # likewise
+BENCH: Table = Bench.__table__  # type: ignore[attr-defined]  # likewise

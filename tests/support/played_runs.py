@@ -14,8 +14,9 @@ from pathlib import Path
 
 from redis.asyncio import Redis
 from sqlalchemy import select
-from sqlalchemy.ext.asyncio import AsyncConnection, create_async_engine
+from sqlalchemy.ext.asyncio import AsyncConnection
 
+from tests.support.databases import transaction
 from tests.support.forge import Forge
 from tests.support.kill_points import KILL, TRACE, KillPoint, read_trace
 from tests.support.snapshots import ReadFiles, Snapshot, read_files, take_snapshot
@@ -112,10 +113,8 @@ class Play:
 
     async def prepare(self) -> None:
         """Fill the place's database and its folder."""
-        engine = create_async_engine(self.place.environment["DATABASE_URL"])
-        async with engine.begin() as connection:
+        async with transaction(self.place.environment["DATABASE_URL"]) as connection:
             await self.scenario.prepare(connection, self.place.folder, self.scenario.rows)
-        await engine.dispose()
 
     @asynccontextmanager
     async def client(self, database_url: str) -> AsyncIterator[Client]:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
-from sqlalchemy import Connection, MetaData, Table, inspect, select
+from sqlalchemy import ColumnClause, Connection, column, inspect, select, table
 
 from worker import Client
 from worker.database.tables import QUARANTINE
@@ -113,24 +113,38 @@ async def _snapshot(
     left_out: Mapping[str, frozenset[str]],
     files: Mapping[str, object],
 ) -> Snapshot:
-    async with client.database.engine.connect() as connection:
+    async with client.database.reading() as connection:
         tables = await connection.run_sync(_read_tables, audit, left_out)
         refused = await connection.execute(select(*(QUARANTINE.c[name] for name in quarantined)))
-        return Snapshot(record=record, tables=tables, quarantine=_sorted(refused), files=files)
+        here = client.database.engine.url.database or ""
+        return Snapshot(
+            record=record,
+            tables={name: _anywhere(rows, here) for name, rows in tables.items()},
+            quarantine=_anywhere(_sorted(refused), here),
+            files=files,
+        )
 
 
 def _read_tables(
     connection: Connection, audit: tuple[str, ...], left_out: Mapping[str, frozenset[str]]
 ) -> dict[str, Rows]:
-    names = [name for name in inspect(connection).get_table_names() if not name.startswith(LEDGER_PREFIX)]
+    seen = inspect(connection)
+    names = [name for name in seen.get_table_names() if not name.startswith(LEDGER_PREFIX)]
     found = {}
     for name in sorted([*names, *audit]):
-        table = Table(name, MetaData(), autoload_with=connection)
-        columns = [column for column in table.columns if column.name not in left_out.get(name, ())]
-        found[name] = _sorted(connection.execute(select(*columns)))
+        # without their types: as the driver gives them, which rounds nothing
+        columns: list[ColumnClause[object]] = [
+            column(each["name"]) for each in seen.get_columns(name) if each["name"] not in left_out.get(name, ())
+        ]
+        found[name] = _sorted(connection.execute(select(*columns).select_from(table(name))))
     return found
 
 
 def _sorted(rows: Iterable[Sequence[object]]) -> Rows:
     # what a row holds need not be comparable: a None, or JSON
     return sorted((tuple(row) for row in rows), key=repr)
+
+
+def _anywhere(rows: Rows, database: str) -> Rows:
+    """Without the name of the database, which some tell with a reason, and no two runs share."""
+    return [tuple(value.replace(database, "") if isinstance(value, str) else value for value in row) for row in rows]

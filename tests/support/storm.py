@@ -15,9 +15,8 @@ from pathlib import Path
 
 from redis.asyncio import Redis
 from sqlalchemy import func, select
-from sqlalchemy.ext.asyncio import create_async_engine
 
-from tests.support.databases import copy_of
+from tests.support.databases import copy_of, transaction
 from tests.support.forge import Forge
 from tests.support.snapshots import Snapshot
 from tests.support.strikes import Scene, Strike
@@ -71,10 +70,8 @@ class Storm:
 
     async def prepare(self) -> None:
         """Fill the database and the folder."""
-        engine = create_async_engine(self.environment["DATABASE_URL"])
-        async with engine.begin() as connection:
+        async with transaction(self.environment["DATABASE_URL"]) as connection:
             await self.workload.prepare(connection)
-        await engine.dispose()
 
     async def in_peace(self) -> Snapshot:
         """Have one worker do everything on a copy of the database, and remove its files."""
@@ -148,7 +145,7 @@ async def _under_way(client: Client) -> None:
     """Wait until a run is under way, or none is left: a long blow may outlast all runs of a wave."""
     working = select(func.count()).where(PROGRESS.c.open)
     left = select(func.count()).where(RUNS.c.finished_at.is_(None))
-    async with client.database.engine.connect() as connection:
+    async with client.database.reading() as connection:
         while not (await connection.execute(working)).scalar_one():
             if not (await connection.execute(left)).scalar_one():
                 return
@@ -157,7 +154,7 @@ async def _under_way(client: Client) -> None:
 
 
 async def _outcomes(client: Client) -> Counter[str]:
-    async with client.database.engine.connect() as connection:
+    async with client.database.reading() as connection:
         found = await connection.execute(select(ATTEMPTS.c.outcome, ATTEMPTS.c.error))
         return Counter(
             outcome if error is None else f"{outcome} after {error['type']} {error['sqlstate']}"

@@ -1,4 +1,4 @@
-"""What can go wrong around a fleet of workers, one blow each: to a worker, to PostgreSQL, to Redis.
+"""What can go wrong around a fleet of workers, one blow each: to a worker, to the database, to Redis.
 
 Owns the blows; each is over when its function returns, and whatever it hit answers again. Refuses to choose the moment.
 """
@@ -14,11 +14,10 @@ from dataclasses import dataclass
 
 from arq.constants import default_queue_name, in_progress_key_prefix
 from redis.asyncio import Redis
-from sqlalchemy import text
-from sqlalchemy.ext.asyncio import create_async_engine
 
+from tests.support.breakable import Breakable
 from tests.support.fleet import Fleet
-from worker.embedded import PostgresProcess, RedisProcess
+from worker.embedded import RedisProcess
 
 AWAY_S = 3.0
 """How long somebody stands still at most, in seconds: longer than a lease of the workers."""
@@ -30,14 +29,14 @@ class Scene:
 
     Attributes:
         fleet: the workers.
-        postgres: their server, of this test's own.
+        database: their server, of this test's own.
         redis: likewise.
         database_url: of the database that they work on.
         rand: chance.
     """
 
     fleet: Fleet
-    postgres: PostgresProcess
+    database: Breakable
     redis: RedisProcess
     database_url: str
     rand: random.Random
@@ -70,28 +69,21 @@ async def stall_a_worker(scene: Scene) -> str:
     return f"stalled worker {await scene.fleet.stall_one(seconds)} for {seconds:.2f} s"
 
 
-async def end_backends(scene: Scene) -> str:
-    """`pg_terminate_backend` on half of the workers' sessions."""
-    engine = create_async_engine(scene.database_url)
-    seed = scene.rand.randrange(2**31)
-    async with engine.connect() as connection:
-        ended = await connection.execute(_END_SOME, {"seed": seed})
-        count = ended.scalar_one()
-    await engine.dispose()
-    return f"terminated {count} backends"
+async def end_sessions(scene: Scene) -> str:
+    """`pg_terminate_backend`, or `KILL CONNECTION`, on half of the sessions in the database."""
+    return f"ended {await scene.database.end_sessions(scene.database_url, scene.rand)} sessions"
 
 
-async def restart_postgres(scene: Scene) -> str:
-    """A fast shutdown, which rolls back what is under way, and a start."""
-    scene.postgres.restart()
-    return "restarted PostgreSQL, fast"
+async def restart_database(scene: Scene) -> str:
+    """A shutdown in good order, which rolls back what is under way, and a start."""
+    scene.database.restart()
+    return "restarted the database"
 
 
-async def crash_postgres(scene: Scene) -> str:
-    """An immediate shutdown, after which the server recovers from its log."""
-    os.kill(scene.postgres.pid, signal.SIGQUIT)
-    scene.postgres.restart()
-    return "restarted PostgreSQL, immediate"
+async def crash_database(scene: Scene) -> str:
+    """The end of its processes at once, after which the server recovers from its log."""
+    scene.database.crash()
+    return "crashed the database"
 
 
 async def restart_redis(scene: Scene) -> str:
@@ -156,12 +148,3 @@ async def _held(redis: Redis) -> str:
     deferred = await redis.zcount(default_queue_name, f"({now_ms}", "+inf")
     claimed = len(await redis.keys(f"{in_progress_key_prefix}*"))
     return f"{claimed} claimed, {due - claimed} queued, {deferred} deferred"
-
-
-_END_SOME = text(
-    """
-    SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity
-    WHERE datname = current_database() AND application_name LIKE 'heavylift:%'
-          AND application_name <> 'heavylift:client' AND (hashint8extended(pid, CAST(:seed AS bigint)) & 1) = 1
-    """
-)

@@ -7,16 +7,17 @@ same as if one worker had done them in peace. Refuses to disturb them.
 
 import csv
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
+from decimal import Decimal
 from pathlib import Path
 
-from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from tests.conftest import MODELS
 from tests.support import bank
+from tests.support.filling import ITEM, add_check, fill, fill_old_runs, fill_tallies, make_kept_items, make_staging
 from tests.support.snapshots import Snapshot, read_files, take_snapshots
 from worker import Client
 from worker.database.tables import MOVES, RUNS
@@ -24,6 +25,9 @@ from worker.database.transfer_tables import BOOKS
 
 ROWS = 40
 """Of each run."""
+
+PRICE = Decimal("0.25")
+"""Of an item, unless the database is to refuse it."""
 
 LATE = frozenset({"delete", "move", "tally"})
 """The runs of a wave that are deferred."""
@@ -97,14 +101,24 @@ class Workload:
     async def prepare(self, connection: AsyncConnection) -> None:
         """Fill the tables of all waves, and write their files."""
         self.out.mkdir(exist_ok=True)
-        for statement in _TABLES:
-            await connection.execute(text(statement), {"kinds": KINDS, "waves": self.waves, "rows": ROWS})
+        await add_check(connection, "item", "price <> 0.13")
+        await fill_tallies(connection, 3 * ROWS)
+        await fill(connection, ITEM, self._items())
+        await make_kept_items(connection)
+        await make_staging(connection, _staged())
+        await fill_old_runs(connection, ROWS)
         accounts = {f"{wave}-{number}": 1000 for wave in range(self.waves) for number in range(5)}
         await bank.make_accounts(connection, accounts)
         for wave in range(self.waves):
             self._write_items(wave)
             self._write_stock(wave)
             self._write_transfers(wave)
+
+    def _items(self) -> Iterator[dict[str, object]]:
+        for kind in KINDS:
+            for wave in range(self.waves):
+                for n in range(1, ROWS + 1):
+                    yield {"sku": f"{kind}-{wave}-{n}", "name": "old", "quantity": n, "price": PRICE}
 
     def wave(self, number: int) -> list[Request]:
         """The runs of one wave; the first one has those that a database has once."""
@@ -179,25 +193,7 @@ class Workload:
         return await take_snapshots(client, self.run_ids, audit=audit, left_out=LEFT_OUT, files=files)
 
 
-_TABLES = (
-    "ALTER TABLE item ADD CHECK (price <> 0.13)",
-    "INSERT INTO tally (id, value) SELECT n, 0 FROM generate_series(1, 3 * CAST(:rows AS int)) AS n",
-    (
-        "INSERT INTO item (sku, name, quantity, price)"
-        " SELECT format('%s-%s-%s', kind, wave, n), 'old', n, 0.25"
-        " FROM unnest(CAST(:kinds AS text[])) AS kind, generate_series(0, CAST(:waves AS int) - 1) AS wave,"
-        " generate_series(1, CAST(:rows AS int)) AS n"
-    ),
-    "CREATE TABLE kept_item (LIKE item INCLUDING ALL)",
-    "CREATE TABLE staging (n int PRIMARY KEY, sku text, name text, quantity int, price numeric)",
-    (
-        "INSERT INTO staging SELECT n, 'staged-' || n, 'new', n, CASE WHEN n % 17 = 0 THEN 0.13 ELSE 0.25 END"
-        " FROM generate_series(1, 3 * CAST(:rows AS int)) AS n"
-    ),
-    (
-        "INSERT INTO heavylift_runs (id, job, queue, params, options, status, enqueued_ms, enqueued_at, finished_at)"
-        " SELECT format('%s-%s', age, n), 'add_one', 'arq:queue', '{}', '{}', 'succeeded', n, day, day"
-        " FROM (VALUES ('old', now() - interval '1 year'), ('young', now() - interval '1 day')) AS ages (age, day),"
-        " generate_series(1, CAST(:rows AS int)) AS n"
-    ),
-)
+def _staged() -> Iterator[dict[str, object]]:
+    for n in range(1, 3 * ROWS + 1):
+        price = Decimal("0.13") if n % 17 == 0 else PRICE
+        yield {"n": n, "sku": f"staged-{n}", "name": "new", "quantity": n, "price": price}

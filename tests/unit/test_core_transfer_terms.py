@@ -35,6 +35,13 @@ def terms(key: ColumnFacts = TEXT_KEY, money: ColumnFacts = NUMERIC) -> BookTerm
     return book_terms(TableFacts("account", {"id": key, "balance": money}, (PRIMARY,)), "balance")
 
 
+def test_a_column_that_rounds_what_its_type_promises_holds_no_money() -> None:
+    """Where a database keeps fewer digits than were declared, it says so, and what to declare instead."""
+    rounded = ColumnFacts("balance", "numeric", "numeric(20,2)", nullable=False, driver_type="numeric", exact_digits=15)
+    with pytest.raises(RequestError, match=r"keeps no more than 15 digits exactly.* numeric\(15,2\), or an integer"):
+        terms(money=rounded)
+
+
 @pytest.mark.parametrize(
     ("given", "amount"),
     [
@@ -116,6 +123,23 @@ def test_minor_units_have_no_decimals() -> None:
         ValueError, match=r"5\.00 has 2 decimals, and column 'balance' \(bigint\) has 0; for example 1250"
     ):
         terms(money=CENTS).amount("5.00")
+
+
+@pytest.mark.parametrize(
+    ("money", "kept", "exact"),
+    [
+        (NUMERIC, "30.5", "30.50"),
+        (NUMERIC, "100", "100.00"),
+        (NUMERIC, "77.5000000000", "77.50"),
+        (NUMERIC, "-1E+2", "-100.00"),
+        (NUMERIC, "0.001", "0.001"),
+        (CENTS, "120.000", "120"),
+        (ANY_SCALE, "0.10", "0.1"),
+    ],
+)
+def test_an_amount_has_the_decimals_of_its_column(money: ColumnFacts, kept: str, exact: str) -> None:
+    """However many zeros a database keeps at the end of a number, an amount is written as its column would."""
+    assert str(terms(money=money).exact(Decimal(kept))) == exact
 
 
 def test_a_numeric_without_scale_takes_any_decimals() -> None:

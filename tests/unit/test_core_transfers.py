@@ -181,6 +181,14 @@ def test_amounts_of_any_length_are_exact() -> None:
     assert f"{posting.balances['alice']:f}" == "9" * 60 + "." + "9" * 61
 
 
+def test_a_debit_of_any_length_is_exact() -> None:
+    """What is taken away has every digit of the amount, however the thread's own context would round it."""
+    amount = "1" * 40 + "." + "1" * 20
+    posting = post([transfer("alice", "bob", amount)], {"alice": Account(Decimal(amount), 1), "bob": Account(ZERO, 1)})
+    assert [format(entry.amount, "f") for entry in posting.entries] == [f"-{amount}", amount]
+    assert posting.balances == {"alice": ZERO, "bob": Decimal(amount)}
+
+
 @pytest.mark.parametrize(
     ("amount", "written"), [("5.50", "5.5"), ("100", "100"), ("1E+2", "100"), ("0.10", "0.1"), ("3.00", "3")]
 )

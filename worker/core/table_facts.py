@@ -36,6 +36,8 @@ class ColumnFacts:
             `timestamp`, `timestamptz`, `interval`; `text` where it takes the written form, as for enums, documents,
             arrays and extensions' types.
         collation: its collation, qualified and quoted for use after COLLATE; None where it has the default one or none.
+        exact_digits: how many digits of a decimal number it keeps exactly, where that is fewer than its type says.
+        finite: whether it is a column of numbers that takes neither NaN nor infinity.
         exact_type: the type of SQLAlchemy's under which its values come and go exactly as they are, whatever a model
             says of the column; opaque here, and None where nobody has said.
     """
@@ -55,6 +57,8 @@ class ColumnFacts:
     driver_type: str = "text"
     collation: str | None = None
     identity: bool = False
+    exact_digits: int | None = None
+    finite: bool = False
     exact_type: object = field(default=None, compare=False)
 
 

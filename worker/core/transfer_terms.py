@@ -58,6 +58,16 @@ class BookTerms:
     key_type: str
     key_range: tuple[int, int]
 
+    def exact(self, amount: Decimal | int) -> Decimal:
+        """An amount with the decimals that the money column has, and more only where they are not 0.
+
+        Args:
+            amount: as a database keeps it that writes numbers with more zeros at their end, or with fewer.
+        """
+        whole, _, fraction = format(Decimal(amount), "f").partition(".")
+        kept = max(self.scale or 0, len(fraction.rstrip("0")))
+        return Decimal(f"{whole}.{fraction:0<{kept}}"[: len(whole) + 1 + kept] if kept else whole)
+
     def read(self, given: Mapping[str, object]) -> Transfer:
         """A transfer, from what was sent.
 
@@ -178,6 +188,12 @@ def _refuse_inexact(table: str, money: ColumnFacts) -> None:
         raise RequestError(
             f"Column {money.name!r} of table {table!r} is {money.full_type}, which does not hold money exactly. "
             "Transfers need a numeric, such as numeric(20,2), or an integer of the money's smallest unit"
+        )
+    if money.exact_digits is not None:
+        raise RequestError(
+            f"Column {money.name!r} of table {table!r} is {money.full_type}, of which this database keeps no more than "
+            f"{money.exact_digits} digits exactly. Transfers need a numeric with no more, such as "
+            f"numeric({money.exact_digits},2), or an integer of the money's smallest unit"
         )
     if money.generated:
         raise RequestError(

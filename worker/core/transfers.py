@@ -141,7 +141,7 @@ def post(transfers: Sequence[Transfer], accounts: Mapping[str, Account]) -> Post
             posting.refusals.append(refusal)
             continue
         sides = (
-            (transfer.from_account, Kind.DEBIT, -transfer.amount),
+            (transfer.from_account, Kind.DEBIT, EXACT.minus(transfer.amount)),
             (transfer.to_account, Kind.CREDIT, transfer.amount),
         )
         for name, kind, amount in sides:

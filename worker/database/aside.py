@@ -9,10 +9,11 @@ from datetime import datetime
 from functools import partial
 from typing import Final
 
-from sqlalchemy import Connection, and_, literal, select, tuple_, update
+from sqlalchemy import Connection, and_, literal, select, update
 
 from worker.core.outcomes import ErrorRecord, Status
 from worker.core.settings import Settings
+from worker.database import pages
 from worker.database.claims import UNREADABLE, NotClaimable, PutAside
 from worker.database.column_types import utc_now
 from worker.database.engine import Database
@@ -94,8 +95,7 @@ async def runs_of_unknown_jobs(
     rows = await fetch(database, settings, page)
     while rows:
         yield [row.id for row in rows]
-        last = (literal(value, column.type) for value, column in zip(rows[-1], order, strict=True))
-        rows = await fetch(database, settings, page.where(tuple_(*order) > tuple_(*last)))
+        rows = await fetch(database, settings, page.where(pages.after(order, rows[-1])))
 
 
 async def fail_lost(database: Database, settings: Settings, run_ids: Collection[str]) -> list[str]:

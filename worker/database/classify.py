@@ -186,7 +186,8 @@ def _message(error: BaseException, code_of: CodeReader, told: TracebackException
     # str() of these adds the statement's parameters, a link to a manual, or the DETAIL that quotes the whole row.
     bare = isinstance(error, exc.SQLAlchemyError | exc.EmulatedDBAPIException) or code_of(error) is not None
     if bare and error.args:
-        return str(error.args[0])
+        # some drivers put a number before the text
+        return str(next((part for part in error.args if isinstance(part, str)), error.args[0]))
     # This survives an exception whose own __str__ fails.
     return str(told or TracebackException(type(error), error, None))
 

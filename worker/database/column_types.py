@@ -3,12 +3,16 @@
 Owns the types' meaning; each dialect's module may compile them its own way.
 """
 
+from collections.abc import Callable
 from datetime import UTC, datetime
 from decimal import Decimal
+from typing import Any
 
-from sqlalchemy import JSON, BigInteger, DateTime, Dialect, Numeric, String
+from sqlalchemy import JSON, BigInteger, DateTime, Dialect, Numeric, String, Text
 from sqlalchemy.sql.functions import FunctionElement
 from sqlalchemy.types import TypeDecorator
+
+from worker.core.transfers import plain
 
 
 class Identifier(String):
@@ -21,12 +25,26 @@ class Identifier(String):
 
 
 class Money(Numeric[Decimal]):
-    """An amount of money, with as many digits as it has: no scale rounds it, and it comes back as a `Decimal`."""
+    """An amount of money, with as many digits as it has: no scale rounds it, and it comes back as a `Decimal`.
+
+    Where a database has no exact numbers it is text, written in one way only, so that equal amounts are equal texts.
+    """
 
     inherit_cache = True
 
     def __init__(self) -> None:
         super().__init__(asdecimal=True)
+
+    def bind_processor(self, dialect: Dialect) -> Callable[[Decimal | int | None], object] | None:
+        """As the driver takes it: as it is, or as text."""
+        return None if dialect.supports_native_decimal else _as_text
+
+    def result_processor(self, dialect: Dialect, coltype: object) -> Callable[[Any], Decimal | None] | None:
+        """From what the driver gives."""
+        if not dialect.supports_native_decimal:
+            return _from_text
+        own: Callable[[Any], Decimal | None] | None = super().result_processor(dialect, coltype)  # type: ignore[no-untyped-call]  # it is, in SQLAlchemy
+        return own
 
 
 class Document(JSON):
@@ -36,6 +54,12 @@ class Document(JSON):
 
     def __init__(self) -> None:
         super().__init__(none_as_null=True)
+
+
+class Prose(Text):
+    """A text for people, however long."""
+
+    inherit_cache = True
 
 
 class Serial(BigInteger):
@@ -61,6 +85,17 @@ class Instant(TypeDecorator[datetime]):
         if value is None:
             return None
         return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
+
+
+def _as_text(value: Decimal | int | None) -> str | None:
+    if value is None:
+        return None
+    # zero has no sign
+    return plain(Decimal(value)) if value else "0"
+
+
+def _from_text(value: str | int | None) -> Decimal | None:
+    return None if value is None else Decimal(value)
 
 
 class utc_now(FunctionElement[datetime]):  # noqa: N801 - a function of SQL, as SQLAlchemy spells them

@@ -11,7 +11,6 @@ from sqlalchemy import Column, ColumnElement, Connection, FromClause, Select, Ta
 from sqlalchemy import Dialect as SqlDialect
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 from sqlalchemy.pool import ManagesConnection
-from sqlalchemy.sql.base import Executable
 
 from worker.core.merge_counts import MergeCounts
 from worker.core.outcomes import Outcome, Status
@@ -218,20 +217,26 @@ class Dialect(Protocol):
         """What stands around a table and has a say when its rows change."""
         ...
 
-    def move_rows(
-        self, table: Table, archive: Table, columns: Sequence[str], condition: ColumnElement[bool]
-    ) -> Executable:
-        """A statement that deletes rows and inserts each into another table; it returns how many it did of either."""
+    async def move_rows(
+        self,
+        connection: AsyncConnection,
+        table: Table,
+        archive: Table,
+        columns: Sequence[str],
+        condition: ColumnElement[bool],
+    ) -> tuple[int, int]:
+        """Delete rows and insert each into another table, in the connection's transaction; how many of either."""
         ...
 
-    def take_rows(
+    async def take_rows(
         self,
+        connection: AsyncConnection,
         table: Table,
         selected: Sequence[ColumnElement[object]],
         condition: ColumnElement[bool],
         order: Sequence[ColumnElement[object]],
-    ) -> Executable:
-        """A statement that deletes rows and returns something of each, in an order."""
+    ) -> Sequence[Sequence[object]]:
+        """Delete rows, in the connection's transaction, and return something of each, in an order."""
         ...
 
     def advice_after_delete(self, table: Table) -> str:

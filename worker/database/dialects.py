@@ -36,9 +36,14 @@ class _Known:
 
 
 _POSTGRES: Final = _Known("postgresql+asyncpg", "worker.database.postgres.dialect", "Postgres")
+# SQLAlchemy asks the server which of the two it is: one name does for both, and what is compiled for "mysql" holds
+_MYSQL: Final = _Known("mysql+aiomysql", "worker.database.mysql.dialect", "MySql", "mysql")
 _KNOWN: Final[Mapping[str, _Known]] = {
     "postgresql": _POSTGRES,
     "postgres": _POSTGRES,
+    "mysql": _MYSQL,
+    "mariadb": _MYSQL,
+    "sqlite": _Known("sqlite+aiosqlite", "worker.database.sqlite.dialect", "Sqlite", extra="sqlite"),
 }
 
 

@@ -71,7 +71,7 @@ class Database:
             UnreachableError: it did not answer; the message says what was tried and which setting to change.
         """
         try:
-            async with self.engine.connect() as connection:
+            async with self.reading() as connection:
                 await connection.execute(text("SELECT 1"))
         except self.raises as error:
             found = describe(error)

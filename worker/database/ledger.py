@@ -8,6 +8,7 @@ from dataclasses import replace
 from functools import partial
 
 from sqlalchemy import Connection, select, update
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 from worker.core.errors import ConflictError, StaleFenceError, UnknownRunError
 from worker.core.outcomes import Outcome, Status
@@ -150,10 +151,7 @@ class Ledger:
     async def note(self, run_id: str, text: str) -> None:
         """Write down what a person should know of a run though it goes on. The same text is kept once."""
         async with self.database.engine.begin() as connection:
-            found = await connection.execute(select(RUNS.c.notes).where(RUNS.c.id == run_id).with_for_update())
-            notes: list[str] = found.scalar_one_or_none() or []
-            if text not in notes:
-                await connection.execute(update(RUNS).where(RUNS.c.id == run_id).values(notes=[*notes, text]))
+            await write_note(connection, run_id, text)
 
     async def ask_for(self, run_id: str, wanted: str) -> None:
         """Ask a running run to pause or cancel at its next chunk.
@@ -193,3 +191,13 @@ def _ended_under(connection: Connection, held: Claimed) -> NotClaimable | None:
 
 def _id(claim: Claim) -> str:
     return claim.fence.run_id if isinstance(claim, Claimed) else claim.run_id
+
+
+async def write_note(connection: AsyncConnection, run_id: str, text: str) -> None:
+    """Write down what a person should know of a run, in a transaction of the caller's; the same text once."""
+    # in the order in which claims lock, progress before run: the caller may go on to move the run on
+    await connection.execute(select(PROGRESS.c.run_id).where(PROGRESS.c.run_id == run_id).with_for_update())
+    found = await connection.execute(select(RUNS.c.notes).where(RUNS.c.id == run_id).with_for_update())
+    notes: list[str] = found.scalar_one_or_none() or []
+    if text not in notes:
+        await connection.execute(update(RUNS).where(RUNS.c.id == run_id).values(notes=[*notes, text]))

@@ -8,10 +8,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from sqlalchemy import and_, delete, exists, literal, select, tuple_
+from sqlalchemy import and_, delete, exists, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from worker.core.outcomes import Status
+from worker.database import pages
 from worker.database.tables import QUARANTINE, RUNS
 
 PAGE_ROWS = 2_000
@@ -67,10 +68,7 @@ async def old_runs(
     refused = exists().where(QUARANTINE.c.run_id == RUNS.c.id)
     old = and_(RUNS.c.status.in_(FINISHED), RUNS.c.finished_at < before, RUNS.c.enqueued_at < before, ~refused)
     if after is not None:
-        typed = (
-            literal(value, column.type) for value, column in zip(after, (RUNS.c.enqueued_at, RUNS.c.id), strict=True)
-        )
-        old = and_(old, tuple_(RUNS.c.enqueued_at, RUNS.c.id) > tuple_(*typed))
+        old = and_(old, pages.after((RUNS.c.enqueued_at, RUNS.c.id), after))
     found = await connection.execute(
         select(RUNS.c.id, RUNS.c.queue, RUNS.c.enqueued_at)
         .where(old)

@@ -5,8 +5,9 @@ Owns making a registered table of what the catalogue shows. Refuses to look for 
 
 from collections.abc import Sequence
 
-from sqlalchemy import Connection, MetaData, Table, inspect
+from sqlalchemy import JSON, Connection, MetaData, Table, inspect
 from sqlalchemy.exc import NoSuchTableError
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 from worker.core.errors import SettingsError, choices
 from worker.core.settings import Settings
@@ -29,9 +30,19 @@ async def complete_tables(database: Database, tables: Tables, settings: Settings
     if settings.reflect:
         async with database.reading() as connection:
             found = await connection.run_sync(_reflect, settings.reflect, tables)
+            for registered in found:
+                await _know_documents(connection, database, registered.table)
         tables = tables.with_more(found)
     tables.check_allowed_names()
     return tables
+
+
+async def _know_documents(connection: AsyncConnection, database: Database, table: Table) -> None:
+    """Give columns of documents their type, where a database shows them as text that is checked to be JSON."""
+    facts = await database.dialect.table_facts(connection, table)
+    for column in table.columns:
+        if facts.column(column.name).type_name == "json" and not isinstance(column.type, JSON):
+            column.type = JSON(none_as_null=True)
 
 
 def _reflect(connection: Connection, names: Sequence[str], tables: Tables) -> list[RegisteredTable]:
@@ -53,6 +64,12 @@ def _reflect(connection: Connection, names: Sequence[str], tables: Tables) -> li
 
 
 def _read(connection: Connection, metadata: MetaData, schema: str | None, name: str) -> Table:
+    schemas = inspect(connection).get_schema_names() if schema else []
+    if schema and schema not in schemas:
+        raise SettingsError(
+            f"WORKER_REFLECT names '{schema}.{name}', whose schema the database does not have. "
+            f"{choices(schema, schemas)} For example WORKER_REFLECT={schemas[0]}.{name}"
+        )
     try:
         # tables that it refers to are not registered by that, so they are not read
         return Table(name, metadata, schema=schema, autoload_with=connection, resolve_fks=False)

@@ -14,11 +14,10 @@ from sqlalchemy import (
     MetaData,
     String,
     Table,
-    Text,
     func,
 )
 
-from worker.database.column_types import Document, Identifier, Instant, Serial, utc_now
+from worker.database.column_types import Document, Identifier, Instant, Prose, Serial, utc_now
 
 METADATA = MetaData(
     naming_convention={
@@ -44,7 +43,7 @@ RUNS = Table(
     Column("params", Document(), nullable=False),
     Column("options", Document(), nullable=False),
     Column("status", String(16), nullable=False),
-    Column("waiting_for", Text),
+    Column("waiting_for", Prose()),
     Column("due_at", Instant()),
     # arq's enqueue time in ms: with the id it tells a redelivery from a new use of the id
     Column("enqueued_ms", BigInteger, nullable=False),
@@ -110,13 +109,14 @@ QUARANTINE = Table(
     _run_reference(),
     Column("chunk", BigInteger, nullable=False),
     Column("position", BigInteger, nullable=False),
-    Column("reason", Text, nullable=False),
+    Column("reason", Prose(), nullable=False),
     Column("sqlstate", String(5)),
     Column("constraint_name", String(255)),
     Column("payload", Document(), nullable=False),
     Column("created_at", Instant(), nullable=False, server_default=utc_now()),
     Column("replayed_at", Instant()),
     Index(None, "run_id", "id"),
+    sqlite_autoincrement=True,
 )
 """One row a refused row: where it stood in its source, why it was refused, and what it held."""
 
@@ -131,9 +131,10 @@ MOVES = Table(
     Column("column_name", String(255), nullable=False),
     Column("old_value", Document()),
     Column("new_value", Document()),
-    Column("reason", Text, nullable=False),
+    Column("reason", Prose(), nullable=False),
     Column("actor", String(255), nullable=False),
     Column("moved_at", Instant(), nullable=False, server_default=utc_now()),
     Index(None, "run_id", "id"),
+    sqlite_autoincrement=True,
 )
 """One row a moved row: which column of which row held what, what it holds now, who asked for it and why."""

@@ -88,7 +88,9 @@ async def _check_balances(connection: AsyncConnection, dialect: Dialect, tables:
     openings = func.sum(case((ENTRIES.c.kind == Kind.OPENING.value, 1), else_=0))
     books = await connection.execute(select(*book, openings).group_by(*book).order_by(*book))
     checked = []
-    for table, column, accounts in books:
+    for table, column, opened in books:
+        # a sum is a decimal number on some databases
+        accounts = int(opened)
         try:
             target = tables.get(table).table
             terms = book_terms(await dialect.table_facts(connection, target), column)

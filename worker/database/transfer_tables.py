@@ -6,17 +6,16 @@ Owns what every database can enforce of them by constraints; that nothing is edi
 
 from sqlalchemy import (
     BigInteger,
-    CheckConstraint,
     Column,
     ForeignKey,
     Index,
     String,
     Table,
-    Text,
     UniqueConstraint,
 )
 
-from worker.database.column_types import Identifier, Instant, Money, utc_now
+from worker.database.column_types import Identifier, Instant, Money, Prose, utc_now
+from worker.database.money_checks import MoneyCheck
 from worker.database.tables import METADATA
 
 
@@ -35,12 +34,12 @@ TRANSFERS = Table(
     Column("from_account", Identifier(), nullable=False),
     Column("to_account", Identifier(), nullable=False),
     Column("amount", Money(), nullable=False),
-    Column("reason", Text, nullable=False),
+    Column("reason", Prose(), nullable=False),
     Column("actor", Identifier(), nullable=False),
     Column("run_id", Identifier(), nullable=False),
     Column("created_at", Instant(), nullable=False, server_default=utc_now()),
     # a difference with itself is 0 for numbers only: not for NaN, which is greater than 0, and not for infinity
-    CheckConstraint("amount > 0 AND amount - amount = 0", name="heavylift_transfers_amount_check"),
+    MoneyCheck("amount > 0 AND amount - amount = 0", name="heavylift_transfers_amount_check"),
     Index(None, "run_id"),
 )
 """One row a transfer, carried out or refused: what was asked for, by whom, in which run."""
@@ -60,11 +59,9 @@ ENTRIES = Table(
     Column("created_at", Instant(), nullable=False, server_default=utc_now()),
     # one debit and one credit a transfer; openings, which have none, do not meet here
     UniqueConstraint("idempotency_key", "kind", name="heavylift_entries_idempotency_key_kind_key"),
-    CheckConstraint("balance_after = balance_before + amount", name="heavylift_entries_after_check"),
-    CheckConstraint(
-        "balance_before - balance_before = 0 AND amount - amount = 0", name="heavylift_entries_finite_check"
-    ),
-    CheckConstraint(
+    MoneyCheck("balance_after = balance_before + amount", name="heavylift_entries_after_check"),
+    MoneyCheck("balance_before - balance_before = 0 AND amount - amount = 0", name="heavylift_entries_finite_check"),
+    MoneyCheck(
         "(kind = 'opening' AND version = 1 AND balance_before = 0 AND idempotency_key IS NULL) OR "
         "(kind = 'debit' AND version > 1 AND amount < 0 AND balance_after >= 0 AND idempotency_key IS NOT NULL) OR "
         "(kind = 'credit' AND version > 1 AND amount > 0 AND idempotency_key IS NOT NULL)",
@@ -78,7 +75,7 @@ REFUSALS = Table(
     METADATA,
     _transfer_reference(primary_key=True),
     Column("code", String(32), nullable=False),
-    Column("message", Text, nullable=False),
+    Column("message", Prose(), nullable=False),
     Column("created_at", Instant(), nullable=False, server_default=utc_now()),
 )
 """One row a transfer that was refused: why. That is its final result."""

@@ -9,10 +9,11 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
 
-from sqlalchemy import CompoundSelect, Row, Select, Text, cast, func, literal, select, tuple_, union_all
+from sqlalchemy import CompoundSelect, Row, Select, Text, cast, func, literal, select, union_all
 
 from worker.core.outcomes import Status
 from worker.core.settings import Settings
+from worker.database import pages
 from worker.database.claims import Delivery
 from worker.database.engine import Database
 from worker.database.session import fetch
@@ -100,8 +101,7 @@ def _of_status(
         RUNS.c.status == literal(status, RUNS.c.status.type, literal_execute=True), RUNS.c.queue == queue
     )
     if after is not None:
-        last = (literal(value, column.type) for value, column in zip(after, _ORDER, strict=True))
-        found = found.where(tuple_(*_ORDER) > tuple_(*last))
+        found = found.where(pages.after(_ORDER, after))
     return found.order_by(*_ORDER).limit(PAGE_ROWS)
 
 

@@ -220,7 +220,7 @@ class Tools(Protocol):
     async def move_rows(
         self, table: Table, archive: Table, columns: Sequence[str], condition: ColumnElement[bool]
     ) -> tuple[int, int]:
-        """Delete rows and insert each into another table in one statement; how many it did of either."""
+        """Delete rows and insert each into another table; how many it did of either."""
         ...
 
     async def take_rows(

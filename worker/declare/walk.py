@@ -41,17 +41,19 @@ class Walk:
             every row that is meant is one of these.
         types: under which the key's values are read and bound; where there are none, as the driver gives and takes
             them.
+        by_row: whether a key of several columns is compared as one row; see `RowOrder`.
     """
 
     table: Table
     key: tuple[Column[object], ...]
     base: ColumnElement[bool] | None = None
     types: tuple[TypeEngine[Any], ...] = ()
+    by_row: bool = True
 
     @property
     def row_order(self) -> RowOrder:
         """The order in which rows are met."""
-        return RowOrder(self.key, self.types or (NULLTYPE,) * len(self.key))
+        return RowOrder(self.key, self.types or (NULLTYPE,) * len(self.key), self.by_row)
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -187,4 +189,5 @@ def walk_by(
         facts: what the database says of it.
         base: which rows the walk is about.
     """
-    return Walk(table, key, base, tuple(exact_type(facts.column(column.name)) for column in key))
+    types = tuple(exact_type(facts.column(column.name)) for column in key)
+    return Walk(table, key, base, types, facts.compares_rows)

@@ -34,7 +34,7 @@ async def third_act(stage: Stage, worker: WorkerProcess, number: int) -> Played:
     params = {"table": Flight.__tablename__, "where": where, "set": {"dest": NEW_CODE}}
     record = await stage.play(worker, "batch_update", params)
     must = await asyncio.to_thread(_count, stage.second, _DEST, OLD_CODE)
-    async with stage.client.database.engine.connect() as connection:
+    async with stage.client.database.reading() as connection:
         now = await connection.scalar(select(func.count()).where(col(Flight.dest) == NEW_CODE))
         left = await connection.scalar(select(func.count()).where(col(Flight.dest) == OLD_CODE))
         totals = await read_table(connection)
@@ -53,7 +53,7 @@ async def fourth_act(stage: Stage, worker: WorkerProcess, number: int) -> Played
     params = {"table": Flight.__tablename__, "uri": stage.exported.resolve().as_uri(), "format": "csv"}
     record = await stage.play(worker, "export_rows", params)
     facts = await asyncio.to_thread(_read_made, stage.exported)
-    async with stage.client.database.engine.connect() as connection:
+    async with stage.client.database.reading() as connection:
         totals = await read_table(connection)
     counted = record.result if isinstance(record.result, dict) else {}
     checks = [
@@ -67,13 +67,13 @@ async def fourth_act(stage: Stage, worker: WorkerProcess, number: int) -> Played
 
 async def fifth_act(stage: Stage, worker: WorkerProcess, number: int) -> Played:
     """A retention delete: the flights before July go into an archive table."""
-    async with stage.client.database.engine.connect() as connection:
+    async with stage.client.database.reading() as connection:
         before = await read_table(connection)
     where = {"time_hour": {"lt": CUT_OFF.isoformat()}}
     params = {"table": Flight.__tablename__, "where": where, "archive": ArchivedFlight.__tablename__}
     record = await stage.play(worker, "chunked_delete", params)
     must = await asyncio.to_thread(_count_before, stage.second, CUT_OFF)
-    async with stage.client.database.engine.connect() as connection:
+    async with stage.client.database.reading() as connection:
         kept, archived = await read_table(connection), await read_table(connection, ArchivedFlight)
         late = await connection.scalar(select(func.count()).where(col(Flight.time_hour) < CUT_OFF))
     checks = [

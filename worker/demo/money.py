@@ -72,7 +72,7 @@ async def sixth_act(stage: Stage, worker: WorkerProcess, number: int) -> Played:
 
 async def seventh_act(stage: Stage, worker: WorkerProcess, number: int) -> Played:
     """The same file of transfers, sent by mistake once more."""
-    async with stage.client.database.engine.connect() as connection:
+    async with stage.client.database.reading() as connection:
         first = (await connection.execute(select(func.max(Account.id)))).scalar_one() - ACCOUNTS + 1
     must = await asyncio.to_thread(expect_transfers, stage.transfers, first)
     record = await stage.play(worker, "transfer_funds", _params(stage))
@@ -145,13 +145,13 @@ async def _recorded(stage: Stage, *, applied: bool) -> int:
     entered = select(ENTRIES.c.idempotency_key).where(ENTRIES.c.idempotency_key.is_not(None))
     has_entries = TRANSFERS.c.idempotency_key.in_(entered)
     counted = select(func.count()).select_from(TRANSFERS).where(ours, has_entries if applied else ~has_entries)
-    async with stage.client.database.engine.connect() as connection:
+    async with stage.client.database.reading() as connection:
         return int((await connection.execute(counted)).scalar_one())
 
 
 async def _book_checks(stage: Stage, first: int, must: Expected) -> list[Check]:
     tables = find_tables(stage.client.settings.models, stage.client.settings.allow)
-    async with stage.client.database.engine.connect() as connection:
+    async with stage.client.database.reading() as connection:
         rows = await connection.execute(select(col(Account.id), col(Account.balance)).where(col(Account.id) >= first))
         balances = {row.id: row.balance for row in rows}
     broken = sum(rule.broken for rule in await check_books(stage.client.database, tables))

@@ -27,11 +27,11 @@ async def _upsert(
     stage: Stage, worker: WorkerProcess, number: int, source: Path, earlier: Path | None = None
 ) -> Played:
     client = stage.client
-    async with client.database.engine.connect() as connection:
+    async with client.database.reading() as connection:
         before = await read_table(connection)
     record = await stage.play(worker, "bulk_upsert", _params(source))
     facts = await asyncio.to_thread(read_file, source, earlier)
-    async with client.database.engine.connect() as connection:
+    async with client.database.reading() as connection:
         after = await read_table(connection)
         lines = await read_refused(connection, record.id)
     refused = await client.quarantine(record.id)

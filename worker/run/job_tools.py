@@ -20,7 +20,7 @@ from worker.core.where import Condition
 from worker.database.book_statements import Origin
 from worker.database.books import Books
 from worker.database.claims import Claimed
-from worker.database.ledger import Ledger
+from worker.database.ledger import Ledger, write_note
 from worker.database.moves import Move
 from worker.database.quarantine import put_aside
 from worker.database.session import RunSession, fetch
@@ -217,8 +217,16 @@ class JobTools:
         )
 
     async def note(self, text: str) -> None:
-        """Write down in the run's record what a person should know though the run goes on."""
-        await self._ledger.note(self._claimed.fence.run_id, text)
+        """Write down in the run's record what a person should know though the run goes on.
+
+        In an open chunk it is written with the chunk: where a database has one writer, another transaction would wait
+        for this one.
+        """
+        run_id = self._claimed.fence.run_id
+        if self._session.in_transaction():
+            await write_note(await self._session.connection(), run_id, text)
+        else:
+            await self._ledger.note(run_id, text)
 
     async def preflight(self, table: Table, change: Change, columns: Collection[str] | None = None) -> Surroundings:
         """Look around a table before the run's first chunk; see `preflight`."""
@@ -237,10 +245,10 @@ class JobTools:
     async def move_rows(
         self, table: Table, archive: Table, columns: Sequence[str], condition: ColumnElement[bool]
     ) -> tuple[int, int]:
-        """Delete rows and insert each into another table in one statement; how many it did of either."""
-        found = await self.execute(self._database.dialect.move_rows(table, archive, columns, condition))
-        row = found.mappings().one()
-        return row["deleted"], row["archived"]
+        """Delete rows and insert each into another table; how many it did of either."""
+        await self._session.flush()
+        connection = await self._session.connection()
+        return await self._database.dialect.move_rows(connection, table, archive, columns, condition)
 
     async def take_rows(
         self,
@@ -250,7 +258,9 @@ class JobTools:
         order: Sequence[ColumnElement[object]],
     ) -> Sequence[Sequence[object]]:
         """Delete rows and return something of each, sorted by the columns of `order`."""
-        return (await self.execute(self._database.dialect.take_rows(table, selected, condition, order))).all()
+        await self._session.flush()
+        connection = await self._session.connection()
+        return await self._database.dialect.take_rows(connection, table, selected, condition, order)
 
     async def check_now(self) -> None:
         """Have deferred constraints checked by each statement of the chunk: a refused row is found, not a COMMIT."""

@@ -135,7 +135,7 @@ class Runner:
                 return self._decide(attempt, gone_at)
             trouble = gone_at
             self._tell(attempt.claimed, trouble, pause_s)
-            if await self.stop.sleep(pause_s):
+            if await self._stops_within(pause_s):
                 return Interrupted()
 
     async def _waits_as_a_suspect(self, claimed: Claimed) -> bool:
@@ -145,7 +145,15 @@ class Runner:
         """
         if claimed.crash_streak < SUSPECT_AFTER:
             return False
-        return await self.stop.sleep(self.clock.rand() * SUSPECT_PAUSE_S)
+        return await self._stops_within(self.clock.rand() * SUSPECT_PAUSE_S)
+
+    async def _stops_within(self, seconds: float) -> bool:
+        """Pause; whether the attempt is to stop, because the worker does or because this task was cancelled."""
+        try:
+            return await self.stop.sleep(seconds)
+        except asyncio.CancelledError:
+            # an interruption that is written down, and not a crash
+            return True
 
     async def _go(self, attempt: Attempt, trouble: Failure | None) -> Outcome | Failure:
         """One go: settle what the last trouble left in doubt, then run the job."""

@@ -165,7 +165,8 @@ _COMPARISONS: Final[dict[str, Callable[[Column[object], ColumnElement[object]], 
     "le": lambda column, value: column <= value,
     "gt": lambda column, value: column > value,
     "ge": lambda column, value: column >= value,
-    "like": lambda column, value: column.like(value),
+    # said everywhere: not every database has one by itself
+    "like": lambda column, value: column.like(value, escape="\\"),
 }
 
 

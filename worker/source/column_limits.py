@@ -11,7 +11,13 @@ from sqlalchemy import JSON, Column, DateTime, Time
 from sqlalchemy.types import TypeDecorator, TypeEngine
 
 from worker.core.table_facts import ColumnFacts
-from worker.source.column_numbers import check_integers, check_numerics, check_single_floats, numeric_limits
+from worker.source.column_numbers import (
+    check_finite,
+    check_integers,
+    check_numerics,
+    check_single_floats,
+    numeric_limits,
+)
 from worker.source.column_text import check_arrays, check_documents, check_texts
 from worker.source.column_times import make_aware, make_naive, make_time_aware, refuse_offset
 from worker.source.column_types import takes_text, undecorated
@@ -54,6 +60,7 @@ def _moment_steps(type_: TypeEngine[object], facts: ColumnFacts) -> tuple[Step, 
 def _number_steps(facts: ColumnFacts) -> tuple[Step, ...]:
     if facts.minimum is not None and facts.maximum is not None:
         return (partial(check_integers, minimum=facts.minimum, maximum=facts.maximum),)
+    finite = (check_finite,) if facts.finite else ()
     if (limits := numeric_limits(facts)) is not None:
-        return (partial(check_numerics, limits=limits),)
-    return (check_single_floats,) if facts.type_name == "real" else ()
+        return (*finite, partial(check_numerics, limits=limits))
+    return (*finite, check_single_floats) if facts.type_name == "real" else finite

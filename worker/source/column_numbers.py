@@ -27,20 +27,23 @@ class NumericLimits:
         before: the most digits before the point; may be negative, as in `numeric(2,4)`.
         after: the most digits after the point; negative where the column keeps only tens, hundreds, ...
         finite: whether infinity is refused.
+        digits: the most digits from the first that is not 0 to the last decimal; None where they are not counted.
     """
 
     before: int
     after: int
     finite: bool
+    digits: int | None = None
 
 
 def numeric_limits(facts: ColumnFacts) -> NumericLimits | None:
     """The limits of a decimal column, from its full type; None where the column is of another type."""
+    digits = facts.exact_digits
     if (precise := _PRECISE.fullmatch(facts.full_type)) is not None:
         scale = int(precise[2] or 0)
-        return NumericLimits(int(precise[1]) - scale, scale, finite=True)
+        return NumericLimits(int(precise[1]) - scale, scale, finite=True, digits=digits)
     if facts.type_name in {"numeric", "decimal"} and not facts.array:
-        return NumericLimits(_MOST_DIGITS_BEFORE, _MOST_DIGITS_AFTER, finite=False)
+        return NumericLimits(_MOST_DIGITS_BEFORE, _MOST_DIGITS_AFTER, finite=False, digits=digits)
     return None
 
 
@@ -63,6 +66,22 @@ def check_integers(
         for index, value in enumerate(column):
             if type(value) is int and not minimum <= value <= maximum:
                 faults[index] = f"is outside the column's range, {minimum} to {maximum}"
+    return column
+
+
+def check_finite(column: list[object], faults: dict[int, str]) -> list[object]:
+    """Refuse NaN and infinity, for a column that has neither.
+
+    Args:
+        column: validated values; other than floats and decimals pass.
+        faults: where reasons go, by index.
+
+    Returns:
+        The same column.
+    """
+    for index, value in enumerate(column):
+        if isinstance(value, float | Decimal) and not isfinite(value):
+            faults[index] = f"is {value}, which the column cannot hold"
     return column
 
 
@@ -111,8 +130,19 @@ def _numeric_fault(value: Decimal, limits: NumericLimits) -> str | None:
         return None
     if value.adjusted() >= limits.before:
         return f"has more than {max(limits.before, 0)} digits before the point"
+    last = exponent + _closing_zeros(digits) if exponent < -limits.after or limits.digits else exponent
+    return _digits_fault(value.adjusted(), last, limits)
+
+
+def _closing_zeros(digits: tuple[int, ...]) -> int:
     # Not Decimal.normalize(): it rounds to the precision of the thread's context.
-    zeros = len(digits) - len("".join(map(str, digits)).rstrip("0")) if exponent < -limits.after else 0
-    if exponent + zeros < -limits.after:
+    return len(digits) - len("".join(map(str, digits)).rstrip("0"))
+
+
+def _digits_fault(first: int, last: int, limits: NumericLimits) -> str | None:
+    """What is wrong with a number whose first and last digits other than 0 have these exponents."""
+    if last < -limits.after:
         return f"has more than {limits.after} decimals" if limits.after >= 0 else f"is no multiple of 1e{-limits.after}"
+    if limits.digits is not None and first - min(last, 0) >= limits.digits:
+        return f"has more than {limits.digits} digits, beyond which the database rounds"
     return None

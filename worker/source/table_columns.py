@@ -8,10 +8,11 @@ database writes them.
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import date, datetime
+from enum import Enum as PythonEnum
 from ipaddress import IPv4Address, IPv4Interface, IPv4Network, IPv6Address, IPv6Interface, IPv6Network
-from typing import Final
+from typing import Any, Final
 
-from sqlalchemy import JSON, Column, ColumnElement, Date, DateTime, Enum, Table, Text, cast, type_coerce
+from sqlalchemy import JSON, Column, ColumnElement, Date, DateTime, Enum, String, Table, Text, cast, type_coerce
 from sqlalchemy.types import NullType, TypeEngine
 
 from worker.core.table_facts import TableFacts
@@ -48,26 +49,39 @@ def writable_columns(table: Table, facts: TableFacts) -> dict[str, TypeEngine[ob
     return {column.name: column.type for column in table.columns if column.name not in generated}
 
 
-def reading_of(column: Column[object], target: TypeEngine[object] | None) -> ColumnReading:
+def reading_of(column: Column[object], exact: TypeEngine[Any], target: TypeEngine[object] | None) -> ColumnReading:
     """How a column is read.
 
     Args:
         column: of the table that is read.
+        exact: the type under which its values come as they are.
         target: the type of the column that its values are for; None where there is none.
     """
+    plain = undecorated(column.type)
+    expression: ColumnElement[object] = column
+    convert: Callable[[object], object] | None = None
     if isinstance(column.type, JSON):
-        return ColumnReading(column.name, cast(column, Text), _document)
-    if isinstance(undecorated(column.type), Date | DateTime):
-        return ColumnReading(column.name, cast(column, Text), _moment_of(undecorated(column.type)))
-    if isinstance(column.type, NullType):
-        return ColumnReading(column.name, cast(column, Text))
-    if isinstance(column.type, Enum) and isinstance(target, Enum):
+        # a cast to text would round a number that SQLite keeps as such, and a driver may have read the document
+        expression, convert = type_coerce(column, exact), _document
+    elif isinstance(plain, Date | DateTime):
+        expression, convert = cast(column, Text), _moment_of(plain)
+    elif isinstance(column.type, NullType):
+        expression = cast(column, Text)
+    elif isinstance(column.type, Enum) and isinstance(target, Enum):
         # a table without a model has the labels only, and validation wants the members
-        return ColumnReading(column.name, type_coerce(column, target))
-    return ColumnReading(column.name, column, _written if implied_type(column.type) is object else None)
+        expression = type_coerce(column, target)
+    elif isinstance(column.type, String) and isinstance(target, Enum) and target.enum_class is not None:
+        # a database without enumerations has the labels as any other text
+        convert = _member_of(target, target.enum_class)
+    elif isinstance(column.type, String) and not isinstance(column.type, Enum):
+        # as the driver has it: of MariaDB's SET, SQLAlchemy would make a set
+        expression = type_coerce(column, Text())
+    elif implied_type(column.type) is object:
+        convert = _written
+    return ColumnReading(column.name, expression, convert)
 
 
-def _moment_of(type_: TypeEngine[object]) -> Callable[[object], object]:
+def _moment_of(type_: Date | DateTime) -> Callable[[object], object]:
     """Reads a moment from the text that the database writes: a driver takes the last day for infinity, and back."""
     read = datetime.fromisoformat if isinstance(type_, DateTime) else date.fromisoformat
 
@@ -79,6 +93,12 @@ def _moment_of(type_: TypeEngine[object]) -> Callable[[object], object]:
             return Lost(f"a moment that has no place in the calendar of this program: {text}")
 
     return moment
+
+
+def _member_of(target: Enum, enum_class: type[PythonEnum]) -> Callable[[object], object]:
+    """Finds a member by the label that is stored of it; validation sees to texts that are none."""
+    members: dict[object, object] = dict(zip(target.enums, enum_class, strict=True))
+    return lambda text: members.get(text, text)
 
 
 def _document(text: object) -> object:

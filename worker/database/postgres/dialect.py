@@ -8,7 +8,6 @@ from sqlalchemy import Column, ColumnElement, Connection, FromClause, Select, Ta
 from sqlalchemy import Dialect as SqlDialect
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 from sqlalchemy.pool import ManagesConnection
-from sqlalchemy.sql.base import Executable
 
 from worker.core.outcomes import Outcome, Status
 from worker.core.preflight import Change, Surroundings
@@ -224,21 +223,27 @@ class Postgres:
         """What pg_catalog says of a table's foreign keys, triggers, rules and privileges."""
         return await surroundings.read_surroundings(connection, table, change)
 
-    def move_rows(
-        self, table: Table, archive: Table, columns: Sequence[str], condition: ColumnElement[bool]
-    ) -> Executable:
-        """See `removal.move_rows`."""
-        return removal.move_rows(table, archive, columns, condition)
-
-    def take_rows(
+    async def move_rows(
         self,
+        connection: AsyncConnection,
+        table: Table,
+        archive: Table,
+        columns: Sequence[str],
+        condition: ColumnElement[bool],
+    ) -> tuple[int, int]:
+        """See `removal.move_rows`."""
+        return await removal.move_rows(connection, table, archive, columns, condition)
+
+    async def take_rows(
+        self,
+        connection: AsyncConnection,
         table: Table,
         selected: Sequence[ColumnElement[object]],
         condition: ColumnElement[bool],
         order: Sequence[ColumnElement[object]],
-    ) -> Executable:
+    ) -> Sequence[Sequence[object]]:
         """See `removal.take_rows`."""
-        return removal.take_rows(table, selected, condition, order)
+        return await removal.take_rows(connection, table, selected, condition, order)
 
     def advice_after_delete(self, table: Table) -> str:
         """Of what autovacuum will do in its own time."""

@@ -8,11 +8,12 @@ from collections.abc import Sequence
 from uuid import uuid4
 
 import orjson
-from sqlalchemy import Connection, CursorResult, Row, text
+from sqlalchemy import Connection, CursorResult, text
 
-from worker.core.outcomes import STATUS_AFTER, Failed, Interrupted, Outcome, RetryAt, Snoozed, Status, Succeeded
+from worker.core.outcomes import Outcome, Status
 from worker.core.progress import Progress
-from worker.database.claims import Claim, Claimed, Delivery, Fence, Held, NotClaimable
+from worker.database.claims import Claim, Claimed, Delivery, Fence, Held
+from worker.database.endings import ending_values, read_claim, read_claimed
 
 _PROGRESS = (
     "p.fence, p.token, p.chunk, p.cursor, p.done, p.total, p.counters, p.chunk_rows, p.failures, p.crash_streak, "
@@ -160,7 +161,7 @@ def claim(connection: Connection, deliveries: Sequence[Delivery], worker: str) -
             "worker": worker,
         },
     )
-    return [_claimed(row) if row.fence is not None else _not_claimable(row) for row in rows]
+    return [read_claim(row) for row in rows]
 
 
 def reclaim(connection: Connection, held: Fence) -> Claimed | None:
@@ -169,7 +170,7 @@ def reclaim(connection: Connection, held: Fence) -> Claimed | None:
         _RECLAIM, {"id": held.run_id, "fence": held.number, "token": held.token, "new_token": uuid4().hex}
     )
     row = rows.one_or_none()
-    return None if row is None else _claimed(row)
+    return None if row is None else read_claimed(row)
 
 
 def advance(connection: Connection, fence: Fence, progress: Progress) -> Held | None:
@@ -208,34 +209,9 @@ def tell(connection: Connection, fence: Fence, status: Status, waiting_for: str 
 
 def end(connection: Connection, claimed: Claimed, outcome: Outcome, worker: str) -> bool:
     """Write an outcome down where the fence holds; whether it does."""
-    status = STATUS_AFTER[type(outcome)]
-    error = outcome.error if isinstance(outcome, RetryAt | Failed) else None
-    succeeded = isinstance(outcome, Succeeded)
-    progress = claimed.progress
-    written = connection.execute(
-        _END,
-        {
-            "id": claimed.fence.run_id,
-            "fence": claimed.fence.number,
-            "token": claimed.fence.token,
-            "worker": worker,
-            "status": status.value,
-            "outcome": type(outcome).__name__.lower(),
-            "finished": status.finished,
-            "failed": error is not None,
-            # only a success may say more than its chunks did: an open chunk of any other attempt was rolled back
-            "done": progress.done if succeeded else None,
-            "total": progress.total if succeeded else None,
-            "counters": _json(progress.counters) if succeeded else None,
-            "result": _json(outcome.result) if isinstance(outcome, Succeeded) and outcome.result is not None else None,
-            "error": None if error is None else _json(error.as_json()),
-            "waiting_for": _waiting_for(outcome),
-            "due_at": _due_at(outcome),
-            "counted": int(succeeded or error is not None),
-            "interrupted": int(isinstance(outcome, Interrupted)),
-            "claimed_at": claimed.claimed_at,
-        },
-    )
+    values = ending_values(claimed, outcome, worker)
+    documents = {name: _json(values[name]) for name in ("counters", "result", "error")}
+    written = connection.execute(_END, {**values, **documents})
     return written.rowcount > 0
 
 
@@ -244,51 +220,5 @@ def _held(rows: CursorResult[str | None]) -> Held | None:
     return None if row is None else Held(row[0])
 
 
-def _waiting_for(outcome: Outcome) -> str | None:
-    match outcome:
-        case RetryAt(when, error):
-            return f"backing off until {when.isoformat(timespec='seconds')} after {error.type}: {error.message}"
-        case Snoozed(until, reason):
-            again = until.isoformat(timespec="seconds")
-            return f"snoozed until {again}" if reason is None else f"{reason}, tried again at {again}"
-        case _ if STATUS_AFTER[type(outcome)] is Status.CANCELLED:
-            return getattr(outcome, "reason", None)
-        case _:
-            return None
-
-
-def _due_at(outcome: Outcome) -> object:
-    match outcome:
-        case RetryAt(when):
-            return when
-        case Snoozed(until):
-            return until
-        case _:
-            return None
-
-
 def _json(value: object) -> str | None:
     return None if value is None else orjson.dumps(value).decode()
-
-
-def _claimed(row: Row[tuple[object, ...]]) -> Claimed:
-    progress = Progress(row.done, row.total, dict(row.counters or {}), row.cursor, row.chunk, row.chunk_rows)
-    return Claimed(
-        fence=Fence(row.id, row.fence, row.token),
-        job=row.job,
-        params=row.params,
-        options=row.options,
-        progress=progress,
-        attempts=row.attempts,
-        failures=row.failures,
-        crashes=row.crashes,
-        crash_streak=row.crash_streak,
-        wanted=row.wanted,
-        started_at=row.started_at,
-        claimed_at=row.claimed_at,
-        enqueued_by=row.enqueued_by,
-    )
-
-
-def _not_claimable(row: Row[tuple[object, ...]]) -> NotClaimable:
-    return NotClaimable(row.id, Status(row.status), row.enqueued_ms, row.result, row.error)

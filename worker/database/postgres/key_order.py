@@ -8,9 +8,9 @@ from collections.abc import Sequence
 from sqlalchemy import Dialect
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from worker.database.postgres.row_shape import RowShape
 from worker.database.postgres.sent_rows import key_order, value_name
 from worker.database.postgres.sent_values import column_encoder
+from worker.database.row_shape import RowShape
 
 
 class KeyOrder:

@@ -11,11 +11,10 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from worker.core.merge_counts import MergeCounts
 from worker.core.table_facts import TableFacts
 from worker.database.dialect import Encoder
+from worker.database.merge_shape import MergeShape, merge_shape
+from worker.database.model_defaults import maker_for_none, value_maker, without_none
 from worker.database.postgres.key_order import KeyOrder
-from worker.database.postgres.merge_shape import MergeShape, merge_shape
 from worker.database.postgres.merge_statement import merge_statement
-from worker.database.postgres.model_defaults import Maker, value_maker
-from worker.database.postgres.row_shape import RowShape
 from worker.database.postgres.sent_rows import value_name
 from worker.database.postgres.sent_values import column_encoder
 from worker.database.postgres.touches import Touches
@@ -87,7 +86,9 @@ class _Prepared:
             return column_encoder(column, shape.rows.column_facts(column), dialect)
 
         self.statement: Select[int, int, int] = merge_statement(shape, dialect)
-        self._given = [(encoder(column), _maker_for_none(shape.rows, column)) for column in shape.rows.given]
+        self._given = [
+            (encoder(column), maker_for_none(column, shape.rows.column_facts(column))) for column in shape.rows.given
+        ]
         self._filled = [
             (encoder(column), make) for column in shape.filled if (make := value_maker(column.default)) is not None
         ]
@@ -95,18 +96,6 @@ class _Prepared:
 
     def parameters(self, values: Sequence[Sequence[object]]) -> dict[str, object]:
         """The statement's parameters for some rows."""
-        sent = [encode(_without_none(column, make)) for (encode, make), column in zip(self._given, values, strict=True)]
+        sent = [encode(without_none(column, make)) for (encode, make), column in zip(self._given, values, strict=True)]
         sent += [encode([make() for _ in values[0]]) for encode, make in self._filled]
         return {value_name(at): array for at, array in enumerate(sent)} | self._touches.parameters()
-
-
-def _maker_for_none(shape: RowShape, column: Column[object]) -> Maker | None:
-    """The model's default, where None may not be stored and the database has no default to put in its place."""
-    facts = shape.column_facts(column)
-    return None if facts.nullable or facts.default is not None else value_maker(column.default)
-
-
-def _without_none(values: Sequence[object], make: Maker | None) -> Sequence[object]:
-    if make is None or None not in values:
-        return values
-    return [make() if value is None else value for value in values]

@@ -30,11 +30,11 @@ from sqlalchemy import (
 )
 from sqlalchemy.dialects.postgresql import Insert, insert
 
+from worker.database.merge_shape import MergeShape
 from worker.database.postgres.exact_types import CatalogueType
-from worker.database.postgres.merge_shape import MergeShape
-from worker.database.postgres.row_shape import RowShape
 from worker.database.postgres.sent_rows import converted, differs, latest_rows
 from worker.database.postgres.touches import touching
+from worker.database.row_shape import RowShape
 
 FIRST_WITH_OLD_IN_RETURNING: Final = 18
 

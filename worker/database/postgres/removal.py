@@ -6,10 +6,13 @@ last row, whatever other sessions do meanwhile. Refuses to lock (that was done b
 
 from collections.abc import Sequence
 
-from sqlalchemy import ColumnElement, Executable, FromClause, Table, delete, func, insert, literal, select
+from sqlalchemy import ColumnElement, FromClause, Table, delete, func, insert, literal, select
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 
-def move_rows(table: Table, archive: Table, columns: Sequence[str], condition: ColumnElement[bool]) -> Executable:
+async def move_rows(
+    connection: AsyncConnection, table: Table, archive: Table, columns: Sequence[str], condition: ColumnElement[bool]
+) -> tuple[int, int]:
     """Delete rows and insert each into another table.
 
     ```sql
@@ -18,32 +21,39 @@ def move_rows(table: Table, archive: Table, columns: Sequence[str], condition: C
     SELECT (SELECT count(*) FROM gone), (SELECT count(*) FROM kept)
     ```
 
-    The counts differ where a trigger of the archive drops rows without a word.
-
     Args:
+        connection: in a transaction of the caller's.
         table: a registered one.
         archive: another.
         columns: the names of the columns that both have and that the archive is given.
         condition: which rows.
+
+    Returns:
+        How many rows were deleted, and how many inserted. These differ where a trigger of the archive drops rows
+        without a word.
     """
     gone = delete(table).where(condition).returning(*_named(table, columns)).cte("gone")
     given = insert(archive).from_select(_named(archive, columns), select(*gone.c))
     kept = given.returning(literal(1).label("one")).cte("kept")
-    return select(
-        select(func.count()).select_from(gone).scalar_subquery().label("deleted"),
-        select(func.count()).select_from(kept).scalar_subquery().label("archived"),
+    counts = select(
+        select(func.count()).select_from(gone).scalar_subquery(),
+        select(func.count()).select_from(kept).scalar_subquery(),
     )
+    deleted, archived = (await connection.execute(counts)).one()
+    return deleted, archived
 
 
-def take_rows(
+async def take_rows(
+    connection: AsyncConnection,
     table: Table,
     selected: Sequence[ColumnElement[object]],
     condition: ColumnElement[bool],
     order: Sequence[ColumnElement[object]],
-) -> Executable:
+) -> Sequence[Sequence[object]]:
     """Delete rows and return something of each, sorted.
 
     Args:
+        connection: in a transaction of the caller's.
         table: a registered one.
         selected: what to return, of the table's columns.
         condition: which rows.
@@ -53,7 +63,8 @@ def take_rows(
     sorted_by = [column.label(f"k{at}") for at, column in enumerate(order)]
     gone = delete(table).where(condition).returning(*named, *sorted_by).cte("gone")
     values: list[ColumnElement[object]] = [gone.c[label.name] for label in named]
-    return select(*values).order_by(*(gone.c[label.name] for label in sorted_by))
+    taken = select(*values).order_by(*(gone.c[label.name] for label in sorted_by))
+    return (await connection.execute(taken)).all()
 
 
 def advice(table: Table) -> str:

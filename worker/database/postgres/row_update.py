@@ -12,11 +12,11 @@ from worker.core.errors import RequestError
 from worker.core.table_facts import TableFacts
 from worker.core.update_counts import UpdateCounts
 from worker.database.postgres.key_order import KeyOrder
-from worker.database.postgres.row_shape import RowShape, row_shape, set_shape
 from worker.database.postgres.sent_rows import value_name
 from worker.database.postgres.sent_values import column_encoder
 from worker.database.postgres.touches import Touches
 from worker.database.postgres.update_statement import row_update_statement, where_update_statement
+from worker.database.row_shape import RowShape, row_shape, set_shape
 
 
 class PostgresRowUpdate:

@@ -29,8 +29,8 @@ from sqlalchemy.types import NullType
 
 from worker.core.table_facts import ColumnFacts
 from worker.database.postgres.exact_types import CatalogueType
-from worker.database.postgres.row_shape import RowShape
 from worker.database.postgres.sent_values import sent_type
+from worker.database.row_shape import RowShape
 
 # A cast to these, or to arrays of them, rounds as storing does. A cast to a text or bit type with its length would cut
 # short what storing refuses, so a row could be taken for another's duplicate and vanish.

@@ -8,10 +8,10 @@ from sqlalchemy import Column, ColumnElement, Dialect, bindparam, cast
 from sqlalchemy.types import NullType
 
 from worker.core.table_facts import ColumnFacts
+from worker.database.model_defaults import SqlExpression, value_maker
 from worker.database.postgres.exact_types import CatalogueType
-from worker.database.postgres.model_defaults import SqlExpression, value_maker
-from worker.database.postgres.row_shape import RowShape
 from worker.database.postgres.sent_values import column_encoder, sent_type
+from worker.database.row_shape import RowShape
 
 
 class Touches:

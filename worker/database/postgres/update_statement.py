@@ -20,9 +20,9 @@ from typing import Any, Final
 
 from sqlalchemy import CTE, Column, ColumnElement, Dialect, Select, and_, func, literal_column, or_, select, update
 
-from worker.database.postgres.row_shape import RowShape
 from worker.database.postgres.sent_rows import comparable, converted, differs, latest_rows, sent_value
 from worker.database.postgres.touches import touching
+from worker.database.row_shape import RowShape
 
 _DIFFERS: Final = "differs"
 

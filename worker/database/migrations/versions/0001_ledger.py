@@ -3,7 +3,7 @@
 import sqlalchemy as sa
 from alembic import op
 
-from worker.database.column_types import Document, Identifier, Instant, Serial, utc_now
+from worker.database.column_types import Document, Identifier, Instant, Prose, Serial, utc_now
 
 revision = "0001"
 down_revision = None
@@ -34,7 +34,7 @@ def _create_runs() -> None:
         sa.Column("params", Document(), nullable=False),
         sa.Column("options", Document(), nullable=False),
         sa.Column("status", sa.String(16), nullable=False),
-        sa.Column("waiting_for", sa.Text),
+        sa.Column("waiting_for", Prose()),
         sa.Column("due_at", Instant()),
         sa.Column("enqueued_ms", sa.BigInteger, nullable=False),
         sa.Column("enqueued_at", Instant(), nullable=False),
@@ -100,7 +100,7 @@ def _create_quarantine() -> None:
         sa.Column("run_id", Identifier(), nullable=False),
         sa.Column("chunk", sa.BigInteger, nullable=False),
         sa.Column("position", sa.BigInteger, nullable=False),
-        sa.Column("reason", sa.Text, nullable=False),
+        sa.Column("reason", Prose(), nullable=False),
         sa.Column("sqlstate", sa.String(5)),
         sa.Column("constraint_name", sa.String(255)),
         sa.Column("payload", Document(), nullable=False),
@@ -108,6 +108,8 @@ def _create_quarantine() -> None:
         sa.Column("replayed_at", Instant()),
         sa.PrimaryKeyConstraint("id", name="heavylift_quarantine_pkey"),
         _run_key("heavylift_quarantine"),
+        # no number is given twice, though refused rows are forgotten
+        sqlite_autoincrement=True,
     )
     op.create_index("heavylift_quarantine_run_id_id_idx", "heavylift_quarantine", ["run_id", "id"])
 

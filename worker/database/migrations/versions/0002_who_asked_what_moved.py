@@ -3,7 +3,7 @@
 import sqlalchemy as sa
 from alembic import op
 
-from worker.database.column_types import Document, Identifier, Instant, Serial, utc_now
+from worker.database.column_types import Document, Identifier, Instant, Prose, Serial, utc_now
 
 revision = "0002"
 down_revision = "0001"
@@ -24,10 +24,11 @@ def upgrade() -> None:
         sa.Column("column_name", sa.String(255), nullable=False),
         sa.Column("old_value", Document()),
         sa.Column("new_value", Document()),
-        sa.Column("reason", sa.Text, nullable=False),
+        sa.Column("reason", Prose(), nullable=False),
         sa.Column("actor", sa.String(255), nullable=False),
         sa.Column("moved_at", Instant(), nullable=False, server_default=utc_now()),
         sa.PrimaryKeyConstraint("id", name="heavylift_moves_pkey"),
+        sqlite_autoincrement=True,
     )
     op.create_index("heavylift_moves_run_id_id_idx", "heavylift_moves", ["run_id", "id"])
 

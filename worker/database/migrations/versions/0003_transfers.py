@@ -4,7 +4,9 @@ import sqlalchemy as sa
 from alembic import op
 
 from worker.database.books_guard import GuardBooks, UnguardBooks
-from worker.database.column_types import Identifier, Instant, Money, utc_now
+from worker.database.column_types import Identifier, Instant, Money, Prose, utc_now
+from worker.database.guards import execute_guard
+from worker.database.money_checks import MoneyCheck
 
 revision = "0003"
 down_revision = "0002"
@@ -17,12 +19,12 @@ def upgrade() -> None:
     _create_transfers()
     _create_entries()
     _create_refusals()
-    op.execute(GuardBooks())
+    execute_guard(op.get_bind(), GuardBooks())
 
 
 def downgrade() -> None:
     """Drop them, and every transfer's history with them."""
-    op.execute(UnguardBooks())
+    execute_guard(op.get_bind(), UnguardBooks())
     for table in ("refusals", "entries", "transfers"):
         op.drop_table(f"heavylift_{table}")
 
@@ -37,12 +39,12 @@ def _create_transfers() -> None:
         sa.Column("from_account", Identifier(), nullable=False),
         sa.Column("to_account", Identifier(), nullable=False),
         sa.Column("amount", Money(), nullable=False),
-        sa.Column("reason", sa.Text, nullable=False),
+        sa.Column("reason", Prose(), nullable=False),
         sa.Column("actor", Identifier(), nullable=False),
         sa.Column("run_id", Identifier(), nullable=False),
         _created_at(),
         sa.PrimaryKeyConstraint("idempotency_key", name="heavylift_transfers_pkey"),
-        sa.CheckConstraint("amount > 0 AND amount - amount = 0", name="heavylift_transfers_amount_check"),
+        MoneyCheck("amount > 0 AND amount - amount = 0", name="heavylift_transfers_amount_check"),
     )
     op.create_index("heavylift_transfers_run_id_idx", "heavylift_transfers", ["run_id"])
 
@@ -63,11 +65,11 @@ def _create_entries() -> None:
         sa.PrimaryKeyConstraint("accounts_table", "money_column", "account", "version", name="heavylift_entries_pkey"),
         _transfer_key("heavylift_entries"),
         sa.UniqueConstraint("idempotency_key", "kind", name="heavylift_entries_idempotency_key_kind_key"),
-        sa.CheckConstraint("balance_after = balance_before + amount", name="heavylift_entries_after_check"),
-        sa.CheckConstraint(
+        MoneyCheck("balance_after = balance_before + amount", name="heavylift_entries_after_check"),
+        MoneyCheck(
             "balance_before - balance_before = 0 AND amount - amount = 0", name="heavylift_entries_finite_check"
         ),
-        sa.CheckConstraint(
+        MoneyCheck(
             "(kind = 'opening' AND version = 1 AND balance_before = 0 AND idempotency_key IS NULL) OR "
             "(kind = 'debit' AND version > 1 AND amount < 0 AND balance_after >= 0 AND idempotency_key IS NOT NULL) OR "
             "(kind = 'credit' AND version > 1 AND amount > 0 AND idempotency_key IS NOT NULL)",
@@ -81,7 +83,7 @@ def _create_refusals() -> None:
         "heavylift_refusals",
         sa.Column("idempotency_key", Identifier(), nullable=False),
         sa.Column("code", sa.String(32), nullable=False),
-        sa.Column("message", sa.Text, nullable=False),
+        sa.Column("message", Prose(), nullable=False),
         _created_at(),
         sa.PrimaryKeyConstraint("idempotency_key", name="heavylift_refusals_pkey"),
         _transfer_key("heavylift_refusals"),

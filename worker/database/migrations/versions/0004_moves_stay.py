@@ -2,6 +2,7 @@
 
 from alembic import op
 
+from worker.database.guards import execute_guard
 from worker.database.moves_guard import GuardMoves, UnguardMoves
 
 revision = "0004"
@@ -12,9 +13,9 @@ depends_on = None
 
 def upgrade() -> None:
     """Guard the table."""
-    op.execute(GuardMoves())
+    execute_guard(op.get_bind(), GuardMoves())
 
 
 def downgrade() -> None:
     """Take the guard away."""
-    op.execute(UnguardMoves())
+    execute_guard(op.get_bind(), UnguardMoves())

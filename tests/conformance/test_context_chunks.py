@@ -1,13 +1,14 @@
-"""`ctx.chunks`: a walk by key in short transactions."""
+"""`ctx.chunks`, on each database: a walk by key in short transactions."""
 
 from collections.abc import Awaitable, Callable
 from typing import Any
 
 import pytest
-from sqlalchemy import text
 from sqlmodel import col, select
 
 from tests.conftest import MODELS, MakeRunner
+from tests.support.items import ITEM
+from tests.support.own_session import put, rows_of, value_of
 from tests.support.shop_models import Item, Tally
 from worker import JobContext, Registry, job
 from worker.core.clock import SystemClock
@@ -18,6 +19,7 @@ from worker.database.engine import Database
 from worker.declare.tables import find_tables
 from worker.run.runner import Runner
 
+TALLY = Tally.__table__  # type: ignore[attr-defined]  # SQLModel sets it
 Walk = Callable[[Callable[[JobContext], Awaitable[Any]]], Awaitable[Outcome]]
 
 
@@ -30,14 +32,9 @@ def settings(settings: Settings) -> Settings:
 @pytest.fixture
 async def walk(make_runner: MakeRunner, database: Database) -> Walk:
     """Make 35 tallies and 35 items, and return a function that runs a job on them."""
-    async with database.engine.begin() as connection:
-        await connection.execute(text("INSERT INTO tally SELECT n, 0 FROM generate_series(1, 35) AS n"))
-        await connection.execute(
-            text(
-                "INSERT INTO item (sku, name, quantity, price, shelf, slot) "
-                "SELECT 'k' || n, 'x', 0, 1, n % 3, n FROM generate_series(1, 35) AS n"
-            )
-        )
+    await put(database, TALLY, [{"id": n, "value": 0} for n in range(1, 36)])
+    items = [{"sku": f"k{n}", "name": "x", "quantity": 0, "price": 1, "shelf": n % 3, "slot": n} for n in range(1, 36)]
+    await put(database, ITEM, items)
 
     async def run(function: Callable[[JobContext], Awaitable[Any]]) -> Outcome:
         registry = Registry()
@@ -83,8 +80,7 @@ async def test_a_walk_that_changes_its_own_filter_skips_nothing(walk: Walk, data
         return ctx.progress.done
 
     assert await walk(function) == Succeeded(35)
-    async with database.engine.connect() as connection:
-        assert (await connection.execute(text("SELECT sum(value) FROM tally"))).scalar_one() == 35
+    assert await value_of(database, "SELECT sum(value) FROM tally") == 35
 
 
 async def test_a_key_of_two_columns(walk: Walk) -> None:
@@ -157,5 +153,4 @@ async def test_a_savepoint_undoes_a_part(walk: Walk, database: Database) -> None
             raise RuntimeError
 
     assert await walk(function) == Succeeded(35)
-    async with database.engine.connect() as connection:
-        assert (await connection.execute(text("SELECT max(value), sum(value) FROM tally"))).one() == (1, 35)
+    assert await rows_of(database, "SELECT max(value), sum(value) FROM tally") == [(1, 35)]

@@ -10,7 +10,7 @@ from sqlalchemy import Column, Table
 
 from worker.core.errors import RequestError, UnknownColumnError
 from worker.core.table_facts import ColumnFacts, TableFacts
-from worker.database.postgres.model_defaults import SqlExpression, sql_expression, value_maker
+from worker.database.model_defaults import SqlExpression, sql_expression, value_maker
 
 
 @dataclass(frozen=True, slots=True)

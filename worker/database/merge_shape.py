@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from sqlalchemy import Column, Table
 
 from worker.core.table_facts import TableFacts
-from worker.database.postgres.model_defaults import SqlExpression, sql_expression, value_maker
-from worker.database.postgres.row_shape import RowShape, row_shape
+from worker.database.model_defaults import SqlExpression, sql_expression, value_maker
+from worker.database.row_shape import RowShape, row_shape
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +33,7 @@ class MergeShape:
 def merge_shape(
     table: Table, facts: TableFacts, columns: Sequence[str], key: Sequence[str], update: Sequence[str]
 ) -> MergeShape:
-    """Sort a table's columns by their parts in a merge. The arguments are those of `PostgresMerge`.
+    """Sort a table's columns by their parts in a merge. The arguments are those of `Dialect.merge`.
 
     Raises:
         UnknownColumnError: the table or the model has no such column.

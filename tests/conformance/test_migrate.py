@@ -8,8 +8,7 @@ from alembic.runtime.migration import MigrationContext
 from pydantic import SecretStr
 from sqlalchemy import Connection, text
 
-from tests.conftest import Servers
-from tests.support.databases import fresh_database
+from tests.support.databases import DatabaseServer
 from worker.core.errors import LedgerVersionError
 from worker.core.settings import Settings
 from worker.database.engine import Database, open_database
@@ -37,6 +36,7 @@ async def test_the_migrated_schema_is_the_declared_one(database: Database) -> No
     }
 
 
+@pytest.mark.only_on("postgresql", why="only PostgreSQL keeps the versions of a row on the pages of its table")
 async def test_the_hot_table_has_room_on_its_pages(database: Database) -> None:
     """The progress table is narrow in its indexes, and wide in its free space."""
     async with database.engine.connect() as connection:
@@ -49,9 +49,9 @@ async def test_the_hot_table_has_room_on_its_pages(database: Database) -> None:
         assert tuple(found.one()) == (["fillfactor=30"], 1)
 
 
-async def test_many_at_once_migrate_once(servers: Servers) -> None:
+async def test_many_at_once_migrate_once(server: DatabaseServer) -> None:
     """Several commands at the same moment on an empty database all end well, with one ledger."""
-    async with fresh_database(servers.postgres.url, "template0") as url:
+    async with server.empty() as url:
         database = open_database(Settings(database_url=SecretStr(url)), "test")
         with pytest.raises(LedgerVersionError, match="heavylift migrate"):
             await check_version(database)

@@ -4,15 +4,17 @@ Owns what a merge, which goes past the ORM, makes of them. Leaves out the databa
 themselves.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
-from sqlalchemy import ColumnElement, TextClause
+from sqlalchemy import Column, ColumnElement, TextClause
 from sqlalchemy.sql.schema import (
     CallableColumnDefault,
     ColumnElementColumnDefault,
     DefaultGenerator,
     ScalarElementColumnDefault,
 )
+
+from worker.core.table_facts import ColumnFacts
 
 Maker = Callable[[], object]
 """Makes one value."""
@@ -42,3 +44,15 @@ def value_maker(default: DefaultGenerator | None) -> Maker | None:
 def sql_expression(default: DefaultGenerator | None) -> SqlExpression | None:
     """A default that is an SQL expression, such as `func.now()`; None where it is anything else."""
     return default.arg if isinstance(default, ColumnElementColumnDefault) else None
+
+
+def maker_for_none(column: Column[object], facts: ColumnFacts) -> Maker | None:
+    """The model's default, where None may not be stored and the database has no default to put in its place."""
+    return None if facts.nullable or facts.default is not None else value_maker(column.default)
+
+
+def without_none(values: Sequence[object], make: Maker | None) -> Sequence[object]:
+    """Values, each None among them replaced by what is made for it."""
+    if make is None or None not in values:
+        return values
+    return [make() if value is None else value for value in values]

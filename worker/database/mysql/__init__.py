@@ -1,0 +1,1 @@
+"""MariaDB and MySQL: everything that they do their own way."""

@@ -1,0 +1,1 @@
+"""SQLite through aiosqlite: everything that is this database's own."""
