@@ -213,8 +213,10 @@ async def test_an_account_that_was_changed_by_something_else_is_left_alone(datab
         ("as_asked", "UPDATE heavylift_transfers SET amount = 1.11", "the debit of transfer 'k' is -1.1"),
         (
             "chained",
-            f"UPDATE heavylift_entries SET balance_before = 5 + {LEAST}, balance_after = 3.9 + {LEAST}"
-            " WHERE account = 'a' AND version = 2",
+            (
+                f"UPDATE heavylift_entries SET balance_before = 5 + {LEAST}, balance_after = 3.9 + {LEAST}"
+                " WHERE account = 'a' AND version = 2"
+            ),
             "account 'a' of account.balance goes from 5.000000000000000000000000000001 by -1.1",
         ),
         (

@@ -50,7 +50,7 @@ async def test_counts(merging: Merging) -> None:
     table = await merging.create(heroes())
     first = [{"id": number, "name": f"hero {number}"} for number in range(3)]
     assert await merging.upsert(table, first) == MergeCounts(inserted=3, updated=0, unchanged=0, duplicates=0)
-    second = [
+    second: list[dict[str, object]] = [
         {"id": 7, "name": "an early one"},
         {"id": 1, "name": "renamed"},
         {"id": 2, "name": "a late change"},
@@ -129,7 +129,7 @@ async def test_odd_names(merging: Merging, case: tuple[str, tuple[str, str]]) ->
     assert await merging.content(table) == [(1, "x"), (2, "y"), (3, "z")]
 
 
-async def test_another_database(merging: Merging, mariadb_url: str) -> None:
+async def test_another_database(merging: Merging) -> None:
     """A table may be in another database of the server, which its model names."""
     await merging.execute("CREATE DATABASE IF NOT EXISTS `My.Schema`")
     table = Table("table", MetaData(), Column("id", Integer, primary_key=True), schema="My.Schema")
@@ -161,7 +161,10 @@ async def test_none_in_not_null_takes_the_default(merging: Merging) -> None:
         "CREATE TABLE defaults (id int PRIMARY KEY, here int NOT NULL DEFAULT 3, model int NOT NULL,"
         " made varchar(9) NOT NULL DEFAULT (concat('z', 'z')))"
     )
-    rows = [{"id": 1, "here": None, "model": None, "made": None}, {"id": 2, "here": 1, "model": 2, "made": "a"}]
+    rows: list[dict[str, object]] = [
+        {"id": 1, "here": None, "model": None, "made": None},
+        {"id": 2, "here": 1, "model": 2, "made": "a"},
+    ]
     assert await merging.upsert(table, rows) == MergeCounts(2, 0, 0, 0)
     assert await merging.upsert(table, rows) == MergeCounts(0, 0, 2, 0)
     assert await merging.upsert(table, [rows[0] | {"id": 2}]) == MergeCounts(0, 1, 0, 0)

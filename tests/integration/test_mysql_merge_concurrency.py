@@ -82,7 +82,9 @@ async def test_keys_that_come_and_go(mysql: AsyncEngine, teams: MySqlMerge) -> N
                 deleted = await connection.execute(TEAMS.delete().where(TEAMS.c.id.between(first, first + 50)))
                 gone.append(deleted.rowcount)
 
-    *counts, _, _ = await asyncio.gather(*map(upsert_often, range(6)), delete_often(), delete_often())
+    merging = asyncio.gather(*map(upsert_often, range(6)))
+    await asyncio.gather(delete_often(), delete_often())
+    counts = await merging
     async with mysql.connect() as connection:
         rows = await connection.scalar(select(func.count()).select_from(TEAMS))
     assert sum(count.inserted for side in counts for count in side) == (rows or 0) + sum(gone)

@@ -3,7 +3,8 @@
 from typing import Any
 
 import pytest
-from sqlalchemy import Column, Integer, MetaData, Numeric, Table, event, insert
+from sqlalchemy import Column, Integer, MetaData, Numeric, Table, event, func, insert, select
+from sqlalchemy.dialects.mysql import BIT
 from sqlalchemy.engine import Connection
 
 from tests.support.mysql_tables import Merging
@@ -15,6 +16,7 @@ from worker.database.mysql.catalogue import may_be_unique
 from worker.database.mysql.planner import estimate_rows, leading_columns
 from worker.database.mysql.removal import advice, move_rows, take_rows
 from worker.database.mysql.surroundings import read_surroundings
+from worker.output.columns import written
 
 
 def named(name: str, *columns: str) -> Table:
@@ -266,3 +268,23 @@ async def test_a_row_that_is_added_in_between_goes_along(merging: Merging) -> No
 def test_advice_names_what_to_do() -> None:
     """It says how room is given back, and what that costs."""
     assert "OPTIMIZE TABLE orders" in advice(leaving()[0])
+
+
+async def test_a_counted_lock_is_a_lock(merging: Merging) -> None:
+    """Rows that a subquery locks are locked, though only their number is asked for."""
+    await merging.execute("CREATE TABLE t (id int PRIMARY KEY); INSERT INTO t SELECT seq FROM seq_1_to_9")
+    table = named("t", "id")
+    locking = select(table.c.id).where(table.c.id.between(3, 5)).order_by(table.c.id).with_for_update(key_share=True)
+    counting = select(func.count()).select_from(locking.subquery("locked"))
+    async with merging.engine.connect() as one, merging.engine.connect() as other:
+        assert (await one.execute(counting)).scalar_one() == 3
+        free = select(table.c.id).with_for_update(skip_locked=True)
+        assert (await other.execute(free)).scalars().all() == [1, 2, 6, 7, 8, 9]
+
+
+async def test_bits_as_text_are_a_number(merging: Merging) -> None:
+    """What an export asks for as text is written in digits, which read back as the same bits."""
+    await merging.execute("CREATE TABLE t (id int PRIMARY KEY, b bit(9)); INSERT INTO t VALUES (1, 257)")
+    table = Table("t", MetaData(), Column("id", Integer, primary_key=True), Column("b", BIT(9)))
+    async with merging.engine.connect() as connection:
+        assert (await connection.execute(select(written(table.c.b)))).scalar_one() == "257"

@@ -95,9 +95,14 @@ def print_run(record: RunRecord, now: datetime) -> None:
         console.print(Text(f"\n{printable(record.error.traceback).rstrip()}"), soft_wrap=True)
 
 
+def _code(code: str) -> str:
+    # five characters are a SQLSTATE; databases that have numbers of their own are quoted by these
+    return f"SQLSTATE {code}" if len(code) == 5 else f"error {code}"  # noqa: PLR2004 - the standard's length
+
+
 def _fields(record: RunRecord, now: datetime) -> list[tuple[str, str]]:
     taken, error = took_s(record, now), record.error
-    codes = [] if error is None else [f"SQLSTATE {error.sqlstate}"] * bool(error.sqlstate)
+    codes = [] if error is None or not error.sqlstate else [_code(error.sqlstate)]
     if error is not None and error.constraint:
         codes.append(f"constraint {error.constraint}")
     by = f" by {one_line(record.enqueued_by)}" if record.enqueued_by else ""

@@ -10,7 +10,6 @@ from typing import Any, Final
 
 import orjson
 from sqlalchemy import (
-    Cast,
     Column,
     ColumnElement,
     Dialect,
@@ -40,7 +39,6 @@ from worker.core.errors import RequestError
 from worker.core.transfer_terms import BookTerms, KeyKind
 from worker.core.transfers import Entry, Refusal, Transfer
 from worker.database.book_statements import Head, Header, Origin, StoredTransfer, account_columns
-from worker.database.column_types import Money
 from worker.database.model_defaults import sql_expression, value_maker
 from worker.database.mysql.casts import CastAs, in_collation
 from worker.database.mysql.column_types import exact_collation
@@ -282,7 +280,7 @@ class ExactText(ColumnElement[str]):
     __visit_name__ = "heavylift_exact_text"
     inherit_cache = True
     type = Text()
-    _traverse_internals = (("value", InternalTraversal.dp_clauseelement),)
+    _traverse_internals = [("value", InternalTraversal.dp_clauseelement)]  # noqa: RUF012 - as SQLAlchemy declares it
 
     def __init__(self, value: ColumnElement[Any]) -> None:
         self.value = value
@@ -297,15 +295,6 @@ class ExactText(ColumnElement[str]):
 def _exact_text(element: ExactText, compiler: SQLCompiler, **options: object) -> str:
     collation = exact_collation(compiler.dialect)
     return str(compiler.process(in_collation(CastAs(element.value, "CHAR"), collation), **options))
-
-
-@compiles(Cast, "mysql", "mariadb")
-def _cast(element: Cast[Any], compiler: SQLCompiler, **options: object) -> str:
-    if not isinstance(element.type, Money):
-        return str(compiler.visit_cast(element, **options))
-    # SQLAlchemy leaves out the digits, and would be given a whole number
-    digits = compiler.dialect.type_compiler_instance.process(element.type)
-    return f"CAST({compiler.process(element.clause, **options)} AS {digits})"
 
 
 def account_text(key: ColumnElement[object]) -> ColumnElement[str]:

@@ -1,15 +1,19 @@
 """CAST and CONVERT in the words of MariaDB and MySQL, which have fewer types there than columns can have.
 
-Owns the construct. SQLAlchemy's own leaves out, with a warning, what it does not know.
+Owns the construct, and what SQLAlchemy's own lacks: that leaves out, with a warning, what it does not know, and without
+one how many digits a number has.
 """
 
 from typing import Any
 
-from sqlalchemy import ColumnElement, collate, func, literal_column, type_coerce
+from sqlalchemy import Cast, ColumnElement, String, collate, func, literal_column, type_coerce
+from sqlalchemy.dialects.mysql import BIT
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.compiler import SQLCompiler
 from sqlalchemy.sql.visitors import InternalTraversal
 from sqlalchemy.types import NULLTYPE, TypeEngine
+
+from worker.database.column_types import Money
 
 
 class CastAs(ColumnElement[Any]):
@@ -23,7 +27,10 @@ class CastAs(ColumnElement[Any]):
 
     __visit_name__ = "heavylift_cast_as"
     inherit_cache = True
-    _traverse_internals = (("value", InternalTraversal.dp_clauseelement), ("written", InternalTraversal.dp_string))
+    _traverse_internals = [  # noqa: RUF012 - as SQLAlchemy declares it
+        ("value", InternalTraversal.dp_clauseelement),
+        ("written", InternalTraversal.dp_string),
+    ]
 
     def __init__(self, value: ColumnElement[Any], written: str, type_: TypeEngine[Any] = NULLTYPE) -> None:
         self.value = value
@@ -37,8 +44,20 @@ class CastAs(ColumnElement[Any]):
 
 
 @compiles(CastAs, "mysql", "mariadb")
-def _cast_as(element: CastAs, compiler: SQLCompiler, **options: Any) -> str:
+def _cast_as(element: CastAs, compiler: SQLCompiler, **options: object) -> str:
     return f"CAST({compiler.process(element.value, **options)} AS {element.written})"
+
+
+@compiles(Cast, "mysql", "mariadb")
+def _cast(element: Cast[Any], compiler: SQLCompiler, **options: object) -> str:
+    if isinstance(element.clause.type, BIT) and isinstance(element.type, String):
+        # cast as they are, bits are characters
+        return f"CAST({compiler.process(element.clause, **options)} + 0 AS CHAR)"
+    if not isinstance(element.type, Money):
+        return str(compiler.visit_cast(element, **options))  # type: ignore[no-untyped-call]  # SQLAlchemy's own
+    # SQLAlchemy leaves out the digits, and would be given a whole number
+    digits = compiler.dialect.type_compiler_instance.process(element.type)
+    return f"CAST({compiler.process(element.clause, **options)} AS {digits})"
 
 
 def in_collation(value: ColumnElement[Any], collation: str) -> ColumnElement[Any]:

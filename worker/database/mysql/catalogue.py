@@ -9,7 +9,7 @@ from itertools import groupby
 from operator import itemgetter
 from typing import Any, Final
 
-from sqlalchemy import Table, text
+from sqlalchemy import Table, TextClause, text
 from sqlalchemy.dialects.mysql.base import MySQLDialect
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -145,7 +145,7 @@ def _by_index(rows: Rows) -> dict[str, list[Mapping[str, Any]]]:
     return {name: list(parts) for name, parts in groupby(rows, key=itemgetter("index_name"))}
 
 
-async def _read(connection: AsyncConnection, statement: Any, table: Table) -> Rows:
+async def _read(connection: AsyncConnection, statement: TextClause, table: Table) -> Rows:
     found = await connection.execute(statement, {"schema": table.schema, "table": table.name})
     # MySQL writes the names of its catalogue's columns in capitals, MariaDB as they were asked for
     return [{name.lower(): value for name, value in row.items()} for row in found.mappings()]

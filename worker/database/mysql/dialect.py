@@ -25,6 +25,7 @@ from worker.database.mysql import (
     book_statements,
     books_guard,
     catalogue,
+    claiming,
     column_types,
     connections,
     enqueue,
@@ -105,8 +106,8 @@ class MySql:
         return await enqueue.enqueue(connection, deliveries, terms)
 
     def claim(self, connection: Connection, deliveries: Sequence[Delivery], worker: str) -> list[Claim]:
-        """See `fencing.claim`."""
-        return fencing.claim(connection, deliveries, worker)
+        """See `claiming.claim`."""
+        return claiming.claim(connection, deliveries, worker)
 
     def put_aside(self, connection: Connection, asides: Sequence[PutAside], due_at: datetime) -> set[str]:
         """See `aside.put_aside`."""

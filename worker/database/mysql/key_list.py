@@ -28,7 +28,7 @@ from sqlalchemy import (
     text,
 )
 from sqlalchemy.ext.compiler import compiles
-from sqlalchemy.sql.compiler import SQLCompiler
+from sqlalchemy.sql.compiler import FromLinter, SQLCompiler
 from sqlalchemy.types import TypeEngine
 
 from worker.database.mysql.casts import CastAs, in_collation
@@ -51,9 +51,12 @@ from worker.declare.row_order import KeyList
 
 GREATEST_SIGNED: Final = 2**63 - 1
 
+MOST_BYTES: Final = 3_072
+"""Of a key."""
+
 
 @compiles(KeyList, "mysql", "mariadb")
-def _key_list(element: KeyList, compiler: SQLCompiler, **options: Any) -> str:
+def _key_list(element: KeyList, compiler: SQLCompiler, **options: object) -> str:
     named = list(element.columns)
     # SQLAlchemy has no other way to the rows of its Values
     rows = [tuple(row) for chunk in element._data for row in chunk]  # noqa: SLF001
@@ -67,8 +70,9 @@ def _key_list(element: KeyList, compiler: SQLCompiler, **options: Any) -> str:
         for at, (part, held) in enumerate(zip(named, values, strict=True))
     ]
     in_order = select(*typed).order_by(*typed[1:]).limit(literal_column(str(ALL)))
-    if options.get("from_linter") is not None:
-        options.pop("from_linter").froms[element] = str(element.name)
+    linter = options.pop("from_linter", None)
+    if isinstance(linter, FromLinter):
+        linter.froms[element] = str(element.name)
     return str(compiler.process(in_order.subquery(str(element.name)), **{**options, "asfrom": True}))
 
 
@@ -80,7 +84,8 @@ def _typed(sent: ColumnElement[Any], type_: TypeEngine[Any], values: Sequence[ob
         case Labels():
             return set_number(sent, type_.labels)
         case LargeBinary():
-            return func.unhex(sent)
+            # of a bounded length: what MariaDB keeps of longer ones in a table of its own is damaged
+            return func.unhex(CastAs(sent, f"CHAR({2 * MOST_BYTES})"))
         case Kept() if type_.within is not None:
             return in_collation(sent, type_.within)
     written = _cast_to(type_, values)

@@ -17,8 +17,8 @@ from worker.core.errors import SettingsError
 from worker.database.mysql.driver import driver_of
 
 OLDEST_MARIADB: Final = (10, 6)
-OLDEST_MYSQL: Final = (8, 0, 16)
-"""The first that enforces CHECK constraints; JSON_TABLE and SKIP LOCKED came before."""
+OLDEST_MYSQL: Final = (8, 0, 29)
+"""The first that makes a trigger where it is not there yet; JSON_TABLE and enforced CHECKs came before."""
 
 _WAIT_S: Final = 5
 _NAME: Final = "CONCAT('heavylift:', MD5(DATABASE()))"

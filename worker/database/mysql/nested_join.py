@@ -4,8 +4,6 @@ Owns that promise: locks are then taken in the order of the rows on the left. A 
 read all of a small table, and wait for rows that nobody asked for.
 """
 
-from typing import Any
-
 from sqlalchemy import ColumnElement, FromClause, Join, Table
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.compiler import SQLCompiler
@@ -32,7 +30,7 @@ class NestedJoin(Join):
 
 
 @compiles(NestedJoin, "mysql", "mariadb")
-def _nested_join(element: NestedJoin, compiler: SQLCompiler, **options: Any) -> str:
+def _nested_join(element: NestedJoin, compiler: SQLCompiler, **options: object) -> str:
     # SQLAlchemy's search for rows that nothing joins would not know this join
     options |= {"asfrom": True, "from_linter": None}
     left, right = (compiler.process(side, **options) for side in (element.left, element.right))

@@ -39,13 +39,14 @@ class PlainUpdate(Executable, ClauseElement):
 
 
 @compiles(PlainUpdate, "mysql", "mariadb")
-def _plain_update(element: PlainUpdate, compiler: SQLCompiler, **options: Any) -> str:
+def _plain_update(element: PlainUpdate, compiler: SQLCompiler, **options: object) -> str:
     target = compiler.process(element.target, asfrom=True, **options)
     values = ", ".join(
         f"{compiler.process(column, **options)} = {compiler.process(value, **options)}"
         for column, value in element.values.items()
     )
-    return f"UPDATE {target} SET {values} WHERE {compiler.process(element.condition, **options)}"
+    condition = compiler.process(element.condition, **options)
+    return f"UPDATE {target} SET {values} WHERE {condition}"  # noqa: S608 - of the compiler's own making
 
 
 class CompiledUpdate:

@@ -16,14 +16,14 @@ Literals and not INSERT ... SELECT: that would hold the table's lock on AUTO_INC
 inserts up. Owns these statements. Refuses to change rows that are there.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Final
 
 from sqlalchemy import Dialect, bindparam, text
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncConnection
 from sqlalchemy.sql.compiler import SQLCompiler
-from sqlalchemy.sql.elements import ClauseElement
+from sqlalchemy.sql.elements import BindParameter, ClauseElement
 from sqlalchemy.types import NullType
 
 from worker.core.table_facts import ColumnFacts
@@ -42,6 +42,8 @@ _MET: Final = text("SELECT CAST(@heavylift_met AS BINARY)")
 _WAS_THERE: Final = ord("1")
 _VALUE: Final = object()
 
+Bind = Callable[[BindParameter[Any]], ClauseElement | None]
+
 
 class RowInsert:
     """Inserts rows of one shape: values of its `sent` columns, and what its model computes.
@@ -54,11 +56,10 @@ class RowInsert:
     def __init__(self, shape: MergeShape, dialect: Dialect) -> None:
         rows = shape.rows
         preparer = dialect.identifier_preparer
-        # format_table's own annotation is missing in SQLAlchemy 2.1
-        table = preparer.format_table(rows.table)  # type: ignore[no-untyped-call]
+        table = preparer.format_table(rows.table)
         columns = [*shape.sent, *shape.computed]
         names = ", ".join(preparer.quote(column.name) for column in columns)
-        self._head = f"INSERT INTO {table} ({names}) VALUES "  # noqa: S608 - quoted identifiers of registered tables
+        self._head = f"INSERT INTO {table} ({names}) VALUES "  # noqa: S608 - quoted names of registered tables
         cells = [_cell(column.type.dialect_impl(dialect).bind_expression, dialect) for column in shape.sent]
         self._cells = [cell for cell, _ in cells]
         self._places = [values for _, values in cells]
@@ -75,7 +76,7 @@ class RowInsert:
         noted = "(@heavylift_met := INSERT(@heavylift_met, @heavylift_row, 1, '1')) IS NOT NULL"
         this = f"{table}.{key[0]}"
         self._tail = (
-            f" ON DUPLICATE KEY UPDATE {key[0]} = CASE WHEN {mine} AND {noted} THEN {this} "  # noqa: S608 - as above
+            f" ON DUPLICATE KEY UPDATE {key[0]} = CASE WHEN {mine} AND {noted} THEN {this} "
             f"ELSE (SELECT {this} UNION ALL SELECT {this}) END"
         )
 
@@ -110,7 +111,8 @@ class RowInsert:
         made = [cell for cell, _ in self._made]
         constants = [value for _, values in self._made for value in values]
         usual = _row([*cells, *made])
-        texts, parameters = [], []
+        texts: list[str] = []
+        parameters: list[object] = []
         for row in rows:
             lacking = {at for at in self._defaulted if row[at] is None}
             if lacking:
@@ -146,7 +148,7 @@ def _with_defaults(cells: Sequence[str], lacking: set[int]) -> Iterator[str]:
     yield from ("DEFAULT" if at in lacking else cell for at, cell in enumerate(cells))
 
 
-def _cell(bind_expression: Any, dialect: Dialect) -> tuple[str, list[object]]:
+def _cell(bind_expression: Bind, dialect: Dialect) -> tuple[str, list[object]]:
     """What stands for a value, and what goes into its places: the value, or what its type puts beside it."""
     expression = bind_expression(bindparam("value", _VALUE, type_=NullType()))
     return ("%s", [_VALUE]) if expression is None else _compiled(expression, dialect)

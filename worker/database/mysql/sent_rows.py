@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from typing import Any, Final
 
 import orjson
-from sqlalchemy import Column, ColumnElement, Dialect, Integer, Subquery, Text, and_, column, func, text
+from sqlalchemy import Column, ColumnClause, ColumnElement, Dialect, Integer, Subquery, Text, and_, column, func, text
 
 from worker.core.table_facts import ColumnFacts
 from worker.database.mysql.casts import CastAs, bare
@@ -90,13 +90,13 @@ def _meant(
     sent: ColumnElement[Any], column: Column[object], facts: ColumnFacts, dialect: Dialect
 ) -> ColumnElement[Any]:
     value = func.unhex(sent) if facts.driver_type == "bytea" else sent
-    expression = column.type.dialect_impl(dialect).bind_expression(value)
+    expression = column.type.dialect_impl(dialect).bind_expression(value)  # type: ignore[arg-type]  # any element will do
     return value if expression is None else expression
 
 
 def json_table(width: int) -> Subquery:
     """So many columns of text, c0, c1, ..., beside the rows' `PLACE`."""
-    named = [column(PLACE, Integer), *(column(f"c{at}", Text) for at in range(width))]
+    named: list[ColumnClause[Any]] = [column(PLACE, Integer), *(column(f"c{at}", Text) for at in range(width))]
     return text(rows_text(width)).columns(*named).subquery("heavylift_sent")
 
 

@@ -3,6 +3,7 @@
 Owns the expressions, and whether a column would change by one. Refuses what does not fit: the server does.
 """
 
+from collections.abc import Mapping
 from typing import Any, Final
 
 from sqlalchemy import ColumnElement, func
@@ -14,8 +15,6 @@ from worker.database.mysql.notation import fraction_of, labels_of, scale_of
 
 MOST_DIGITS: Final = 65
 """Of a DECIMAL: with so many, a cast cuts off nothing that storing would refuse."""
-
-_SIGNED: Final = frozenset({"boolean", "tinyint", "smallint", "mediumint", "integer", "bigint"})
 
 
 def stored_form(value: ColumnElement[Any], facts: ColumnFacts) -> ColumnElement[Any]:
@@ -75,25 +74,27 @@ def differs(current: ColumnElement[Any], incoming: ColumnElement[Any], facts: Co
     return as_bytes(current).is_distinct_from(as_bytes(incoming))
 
 
+_CASTS: Final[Mapping[str, str]] = {
+    **dict.fromkeys(("boolean", "tinyint", "smallint", "mediumint", "integer", "bigint"), "SIGNED"),
+    **dict.fromkeys(("bit", "year"), "UNSIGNED"),
+    "real": "FLOAT",
+    "double precision": "DOUBLE",
+    "date": "DATE",
+}
+
+
 def _written(facts: ColumnFacts) -> str:
     """The type of a CAST."""
     kind = facts.type_name
-    if kind in _SIGNED:
-        return "SIGNED"
-    if kind.endswith(" unsigned") or kind in {"bit", "year"}:
+    if kind in _CASTS:
+        return _CASTS[kind]
+    if kind.endswith(" unsigned"):
         return "UNSIGNED"
-    match kind:
-        case "numeric":
-            return f"DECIMAL({MOST_DIGITS},{scale_of(facts.full_type)})"
-        case "real":
-            return "FLOAT"
-        case "double precision":
-            return "DOUBLE"
-        case "date":
-            return "DATE"
-        case "time without time zone":
-            return f"TIME({fraction_of(facts.full_type)})"
-        case "timestamp without time zone" | "timestamp with time zone":
-            return f"DATETIME({fraction_of(facts.full_type)})"
-    # UUID, INET6, BINARY(16)
+    if kind == "numeric":
+        return f"DECIMAL({MOST_DIGITS},{scale_of(facts.full_type)})"
+    if kind == "time without time zone":
+        return f"TIME({fraction_of(facts.full_type)})"
+    if kind.startswith("timestamp "):
+        return f"DATETIME({fraction_of(facts.full_type)})"
+    # a type of the database's own, such as binary(16) or uuid
     return facts.full_type.upper()

@@ -75,7 +75,7 @@ async def _references(connection: AsyncConnection, home: str, name: str, *, casc
         for row in found.mappings():
             referring = (row["referring_schema"], row["referring_table"])
             known = references.get((referring, row["name"]))
-            references[referring, row["name"]] = _reference(row, home, known)
+            references[referring, row["name"]] = _reference(dict(row), home, known)
             if cascading and row["on_delete"] == "CASCADE" and referring not in losing:
                 losing.append(referring)
     return tuple(references.values())

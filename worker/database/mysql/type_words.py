@@ -49,6 +49,21 @@ class _Words:
     comparable: bool = True
 
 
+_MOMENTS: Final[Mapping[str, tuple[str, str, str]]] = {
+    "date": ("date", "", "date"),
+    "datetime": ("timestamp", " without time zone", "timestamp"),
+    "timestamp": ("timestamp", " with time zone", "timestamptz"),
+    "time": ("time", " without time zone", "time"),
+}
+_PLAIN: Final[Mapping[str, _Words]] = {
+    "float": _Words("real", "real", "float4"),
+    "double": _Words("double precision", "double precision", "float8"),
+    "year": _Words("year", "year", "int2", range=_YEARS),
+    "uuid": _Words("uuid", "uuid", "uuid"),
+    "json": _Words("json", "json", comparable=False),
+}
+
+
 def column_facts(row: Mapping[str, Any], *, document: bool, mariadb: bool) -> ColumnFacts:
     """One column.
 
@@ -89,34 +104,22 @@ def _default(row: Mapping[str, Any], *, mariadb: bool) -> str | None:
     return "'{}'".format(written.replace("\\", "\\\\").replace("'", "''"))
 
 
-def _words(row: Mapping[str, Any]) -> _Words:  # noqa: PLR0911 - one line a family of types
+def _words(row: Mapping[str, Any]) -> _Words:  # noqa: PLR0911 - one for each family of types
     kind, column_type = row["data_type"].lower(), row["column_type"]
     if kind in _INTEGERS:
         return _integer(kind, column_type)
-    match kind:
-        case "decimal":
-            precision, scale = row["numeric_precision"], row["numeric_scale"]
-            return _Words("numeric", f"numeric({precision},{scale})", "numeric")
-        case "float":
-            return _Words("real", "real", "float4")
-        case "double":
-            return _Words("double precision", "double precision", "float8")
-        case "bit":
-            return _Words("bit", column_type, "int8", range=(0, 2 ** int(row["numeric_precision"]) - 1))
-        case "year":
-            return _Words("year", "year", "int2", range=_YEARS)
-        case "uuid":
-            return _Words("uuid", "uuid", "uuid")
-        case "json":
-            return _Words("json", "json", comparable=False)
-        case "date" | "datetime" | "timestamp" | "time":
-            return _moment(kind, int(row["datetime_precision"] or 0))
-        case "enum" | "set":
-            return _Words(kind, column_type)
+    if kind in _PLAIN:
+        return _PLAIN[kind]
     if kind in _BYTES:
         return _Words(_BYTES[kind], column_type, "bytea")
+    if kind in _MOMENTS:
+        return _moment(kind, int(row["datetime_precision"] or 0))
     if kind in _TEXTS or kind in {"char", "varchar"}:
         return _text(kind, int(row["character_maximum_length"]), row["collation_name"])
+    if kind == "decimal":
+        return _Words("numeric", f"numeric({row['numeric_precision']},{row['numeric_scale']})", "numeric")
+    if kind == "bit":
+        return _Words("bit", column_type, "int8", range=(0, 2 ** int(row["numeric_precision"]) - 1))
     return _Words(kind, column_type)
 
 
@@ -132,12 +135,7 @@ def _integer(kind: str, column_type: str) -> _Words:
 
 
 def _moment(kind: str, precision: int) -> _Words:
-    word, zone, driver_type = {
-        "date": ("date", "", "date"),
-        "datetime": ("timestamp", " without time zone", "timestamp"),
-        "timestamp": ("timestamp", " with time zone", "timestamptz"),
-        "time": ("time", " without time zone", "time"),
-    }[kind]
+    word, zone, driver_type = _MOMENTS[kind]
     rounded = "" if kind == "date" or precision == MOST_FRACTION else f"({precision})"
     return _Words(f"{word}{zone}", f"{word}{rounded}{zone}", driver_type)
 
