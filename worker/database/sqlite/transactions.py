@@ -8,6 +8,7 @@ Owns connections' making and transactions' beginning. Refuses databases that are
 several processes, must see one.
 """
 
+import sqlite3
 from collections.abc import Mapping
 from typing import Final
 
@@ -26,6 +27,9 @@ from worker.database.sqlite.turns import turns_at
 
 _READS_ONLY: Final = "heavylift_reads_only"
 
+OLDEST: Final = (3, 38, 0)
+"""The first SQLite that has RETURNING (3.35) and JSON in every build."""
+
 READ_ONLY: Final[Mapping[str, object]] = {_READS_ONLY: True}
 """Execution options of a connection whose transactions only read."""
 
@@ -34,8 +38,14 @@ def connection_options(settings: Settings) -> dict[str, object]:
     """Arguments of `create_async_engine`.
 
     Raises:
-        SettingsError: DATABASE_URL names no file.
+        SettingsError: DATABASE_URL names no file, or Python's SQLite is too old.
     """
+    if sqlite3.sqlite_version_info < OLDEST:
+        raise SettingsError(
+            f"This Python has SQLite {sqlite3.sqlite_version}, and {'.'.join(map(str, OLDEST))} is the oldest that "
+            "returns what it changes and reads JSON. Use a newer Python, or another database, for example "
+            "DATABASE_URL=postgresql+asyncpg://user:password@localhost/app"
+        )
     _check_is_file(settings)
     lock_s = settings.lock_timeout_ms / 1000
 
