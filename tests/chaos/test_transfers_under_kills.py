@@ -89,7 +89,7 @@ async def until_done(database: Database, share: float) -> None:
         async with database.reading() as connection:
             if (await connection.execute(count)).scalar_one() >= share * BATCHES * ROWS:
                 return
-            assert (error := (await connection.execute(failed)).scalar()) is None, error
+            assert (error := (await connection.execute(failed)).scalar()) is None, f"{error}"
         await asyncio.sleep(0.005)
 
 
