@@ -145,7 +145,7 @@ async def test_another_unique_key_and_fewer_columns(make_runner: MakeRunner, dat
 @pytest.mark.parametrize(
     ("params", "said"),
     [
-        ({"key": ["name"]}, "item_place_key (shelf, slot)"),
+        ({"key": ["name"]}, "(shelf, slot)"),
         ({"key": ["nmae"]}, "Did you mean 'name'"),
         ({"update": ["shelf"]}, "does not carry"),
         ({"table": "itme"}, "Did you mean 'item'"),

@@ -57,7 +57,7 @@ class Feeling(SQLModel, table=True):
     mood: Mood
     moment: datetime = Field(sa_column=Column(WALL, nullable=False))
     doc: dict[str, Any] = Field(sa_column=Column(JSON, nullable=False))
-    blob: bytes
+    photo: bytes
 
 
 STAGED: dict[str, object] = {"table": "staging"}
@@ -307,27 +307,29 @@ async def test_a_model_is_met_on_its_terms(
     await create(database, table)
     async with database.engine.begin() as connection:
         await connection.run_sync(copied.create, checkfirst=True)
-        await connection.execute(insert(copied), [{**feeling, "blob": b"\x00\xff"}])
+        await connection.execute(insert(copied), [{**feeling, "photo": b"\x00\xff"}])
     runner = await prepare("staging")
     known = {table.name: table for table in runner.tables} | {"feeling": RegisteredTable("feeling", table, Feeling)}
     if modelled:
         known["staging"] = RegisteredTable("staging", copied, None)
     outcome = await replace(runner, tables=Tables(known, {})).run(upsert(STAGED, table="feeling"))
     assert isinstance(outcome, Succeeded), outcome
-    written = f"SELECT {', '.join(shown(backend, name) for name in ('id', 'mood', 'moment', 'doc', 'blob'))} FROM {{}}"
+    written = f"SELECT {', '.join(shown(backend, name) for name in ('id', 'mood', 'moment', 'doc', 'photo'))} FROM {{}}"
     found = await read(database, written.format("feeling"))
     assert len(found) == 1
     assert found == await read(database, written.format("staging"))
 
 
-async def test_a_document_that_would_be_rounded_is_refused(prepare: Prepare, database: Database) -> None:
+async def test_a_document_that_would_be_rounded_is_refused(make_runner: MakeRunner, database: Database) -> None:
     """A number with more digits than a double holds is no number that a document could be written with again."""
-    await create(database, *pair(Column("doc", DOCUMENT)))
+    tables = pair(Column("doc", DOCUMENT))
+    await create(database, *tables)
     documents = ('{"n": [0.12345678901234567890]}', '{"n": 12345678901234567890123}', "{}")
     async with database.engine.begin() as connection:
         for at, document in enumerate(documents, start=1):
             await connection.exec_driver_sql(f"INSERT INTO staging VALUES ({at}, '{document}')")
-    outcome = await (await prepare("staging", "target")).run(upsert(STAGED, table="target"))
+    known = Tables({table.name: RegisteredTable(table.name, table, None) for table in tables}, {})
+    outcome = await replace(make_runner(), tables=known).run(upsert(STAGED, table="target"))
     assert isinstance(outcome, Succeeded)
     assert await rows(database, "SELECT id FROM target") == [(3,)]
     assert [(row.position, row.payload["doc"]) for row in await quarantined(database)] == [

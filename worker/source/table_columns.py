@@ -8,10 +8,11 @@ database writes them.
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import date, datetime
+from enum import Enum as PythonEnum
 from ipaddress import IPv4Address, IPv4Interface, IPv4Network, IPv6Address, IPv6Interface, IPv6Network
 from typing import Final
 
-from sqlalchemy import JSON, Column, ColumnElement, Date, DateTime, Enum, Table, Text, cast, type_coerce
+from sqlalchemy import JSON, Column, ColumnElement, Date, DateTime, Enum, String, Table, Text, cast, type_coerce
 from sqlalchemy.types import NullType, TypeEngine
 
 from worker.core.table_facts import TableFacts
@@ -56,7 +57,8 @@ def reading_of(column: Column[object], target: TypeEngine[object] | None) -> Col
         target: the type of the column that its values are for; None where there is none.
     """
     if isinstance(column.type, JSON):
-        return ColumnReading(column.name, cast(column, Text), _document)
+        # as the driver has it: a cast to text would round a number that SQLite keeps as such
+        return ColumnReading(column.name, type_coerce(column, Text()), _document)
     if isinstance(undecorated(column.type), Date | DateTime):
         return ColumnReading(column.name, cast(column, Text), _moment_of(undecorated(column.type)))
     if isinstance(column.type, NullType):
@@ -64,6 +66,12 @@ def reading_of(column: Column[object], target: TypeEngine[object] | None) -> Col
     if isinstance(column.type, Enum) and isinstance(target, Enum):
         # a table without a model has the labels only, and validation wants the members
         return ColumnReading(column.name, type_coerce(column, target))
+    if isinstance(column.type, String) and isinstance(target, Enum) and target.enum_class is not None:
+        # a database without enumerations has the labels as any other text
+        return ColumnReading(column.name, column, _member_of(target, target.enum_class))
+    if isinstance(column.type, String):
+        # as the driver has it: of MariaDB's SET, SQLAlchemy would make a set
+        return ColumnReading(column.name, type_coerce(column, Text()))
     return ColumnReading(column.name, column, _written if implied_type(column.type) is object else None)
 
 
@@ -79,6 +87,12 @@ def _moment_of(type_: TypeEngine[object]) -> Callable[[object], object]:
             return Lost(f"a moment that has no place in the calendar of this program: {text}")
 
     return moment
+
+
+def _member_of(target: Enum, enum_class: type[PythonEnum]) -> Callable[[object], object]:
+    """Finds a member by the label that is stored of it; validation sees to texts that are none."""
+    members: dict[object, object] = dict(zip(target.enums, enum_class, strict=True))
+    return lambda text: members.get(text, text)
 
 
 def _document(text: object) -> object:
