@@ -12,7 +12,7 @@ from sqlalchemy import (
     CheckConstraint,
     Column,
     Computed,
-    ForeignKeyConstraint,
+    ForeignKey,
     Identity,
     Integer,
     Numeric,
@@ -124,6 +124,11 @@ def number(name: str) -> Column[object]:
     return Column(name, Integer)
 
 
+def parent(*reference: ForeignKey) -> Column[Any]:
+    """A column that may refer to another row."""
+    return Column("parent", BigInteger, *reference)
+
+
 UNFIT: Final = {
     "a_column_is_missing": Unfit(
         "it has no column 'amount' (numeric(12,2))", event_table("kept_event", changed={"amount": None})
@@ -147,7 +152,8 @@ UNFIT: Final = {
     "the_table_has_more": Unfit("it has no column 'secret'", event=event_table("event", number("secret"))),
     "rows_would_vanish_by_cascade": Unfit(
         "cascades from table 'event' back to itself",
-        event=event_table("event", ForeignKeyConstraint(["id"], ["event.id"], ondelete="CASCADE")),
+        event_table("kept_event", parent()),
+        event_table("event", parent(ForeignKey("event.id", ondelete="CASCADE"))),
     ),
 }
 
@@ -157,7 +163,9 @@ async def test_an_archive_that_would_lose_something(make_runner: MakeRunner, dat
     """An archive that cannot keep whole rows is refused before the first of them is deleted."""
     case = UNFIT[kind]
     await make_events(database, event=case.event, kept=case.kept)
-    assert case.said in error_of(await delete(delete_runner(make_runner), where=OLD, archive="kept_event"))
+    # the models know every column but the one that is about that
+    known = (case.event, case.kept) if "parent" in case.kept.c else ()
+    assert case.said in error_of(await delete(delete_runner(make_runner, *known), where=OLD, archive="kept_event"))
     assert await value_of(database, "SELECT count(*) FROM event") == 100
 
 

@@ -8,7 +8,21 @@ from typing import Any, Final
 from uuid import UUID
 
 import pytest
-from sqlalchemy import BigInteger, Column, Date, DateTime, Index, Integer, MetaData, String, Table, Uuid, select
+from sqlalchemy import (
+    BigInteger,
+    Column,
+    ColumnElement,
+    Date,
+    DateTime,
+    Index,
+    Integer,
+    MetaData,
+    String,
+    Table,
+    Uuid,
+    func,
+    select,
+)
 from sqlalchemy.types import TypeEngine
 
 from tests.conftest import MakeRunner
@@ -81,7 +95,20 @@ async def chunks_of(database: Database) -> object:
     return await value_of(database, "SELECT chunk FROM heavylift_progress")
 
 
-@pytest.mark.parametrize("index", ["(created_at)", "(created_at DESC)", "(created_at, id)", "(created_at, kind)"])
+@pytest.mark.parametrize(
+    "index",
+    [
+        "(created_at)",
+        pytest.param(
+            "(created_at DESC)",
+            marks=pytest.mark.only_on(
+                "postgresql", "sqlite", why="MariaDB reads no index backwards where the key's rest goes forwards"
+            ),
+        ),
+        "(created_at, id)",
+        "(created_at, kind)",
+    ],
+)
 async def test_few_rows_take_few_chunks(
     make_runner: MakeRunner, database: Database, spelling: Spelling, index: str
 ) -> None:
@@ -99,10 +126,13 @@ async def test_no_statement_of_a_chunk_reads_the_whole_table(
 ) -> None:
     """Finding a span's edge, locking and deleting are all planned along the index on the rows' age."""
     await make_rows(database, spelling, BY_AGE)
+    await execute(database, "CREATE TABLE earlier AS SELECT * FROM event")
     runner = delete_runner(make_runner)
     sent: list[tuple[str, Sequence[object]]] = []
     async with before_statements(runner, lambda statement, values: sent.append((statement, values))):
         await delete(runner, where=OLDEST)
+    # what a plan is made for must be there
+    await execute(database, "INSERT INTO event SELECT * FROM earlier WHERE id NOT IN (SELECT id FROM event)")
     plans = [
         await plan_of(database, statement, values)
         for statement, values in sent
@@ -235,14 +265,14 @@ class Lead:
         modelled: what the model says.
         value: of the row with a number.
         where: which rows are meant.
-        meant: whether a value is one of them.
+        meant: the same, of a column.
     """
 
     type_: TypeEngine[Any]
     modelled: TypeEngine[Any]
     value: Callable[[int], Any]
     where: dict[str, object]
-    meant: Callable[[Any], bool]
+    meant: Callable[[ColumnElement[Any]], ColumnElement[bool]]
 
 
 LEADS: Final = {
@@ -251,35 +281,35 @@ LEADS: Final = {
         Uuid(),
         lambda n: UUID(md5(str(n).encode(), usedforsecurity=False).hexdigest(), version=4),
         {"lt": "00800000-0000-0000-0000-000000000000"},
-        lambda value: value < UUID(int=0x80 << 112),
+        lambda column: column < UUID(int=0x80 << 112),
     ),
     "date": Lead(
         Date(),
         Date(),
         lambda n: date(2000, 1, 1) + timedelta(n),
         {"lt": "2000-02-20"},
-        lambda value: value < date(2000, 2, 20),
+        lambda column: column < date(2000, 2, 20),
     ),
     "bigint": Lead(
         BigInteger(),
         Integer(),
         lambda n: n * 10_000_000_000,
         {"between": [10_000_000_000, 500_000_000_000]},
-        lambda value: value <= 500_000_000_000,
+        lambda column: column <= 500_000_000_000,
     ),
     "text": Lead(
         String(40).with_variant(String(40, collation="C"), "postgresql"),
         String(),
         lambda n: f"k{n:09}",
         {"gt": "k000019900"},
-        lambda value: value > "k000019900",
+        lambda column: column > "k000019900",
     ),
     "moment": Lead(
         WALL,
         DateTime(timezone=True),
         lambda n: datetime(2024, 1, 1) + timedelta(microseconds=n),  # noqa: DTZ001 - the column has no zone
         {"lt": "2024-01-01T00:00:00.000090Z"},
-        lambda value: value.microsecond < 90,
+        lambda column: column < datetime(2024, 1, 1, microsecond=90),  # noqa: DTZ001 - the column has no zone
     ),
 }
 
@@ -294,7 +324,8 @@ async def test_columns_of_every_ordered_type(make_runner: MakeRunner, database: 
         await connection.run_sync(stored.create)
     await put(database, stored, [{"id": ROWS + 1 - n, "lead": lead.value(n)} for n in range(1, ROWS + 1)])
     await analyze(database, "parcel")
-    meant = sum(lead.meant(lead.value(n)) for n in range(1, ROWS + 1))
+    left = select(func.count()).select_from(stored).where(lead.meant(stored.c.lead))
+    meant = await value_of(database, left)
     assert meant
     runner = delete_runner(
         make_runner, Table("parcel", MetaData(), Column("id", Integer, primary_key=True), Column("lead", lead.modelled))
@@ -302,6 +333,5 @@ async def test_columns_of_every_ordered_type(make_runner: MakeRunner, database: 
     outcome = await delete(runner, table="parcel", where={"lead": lead.where})
     assert result_of(outcome) == {"deleted": meant, "archived": 0}
     assert await walked_by(runner) == ["lead", "id"]
-    left = [value for (value,) in await rows_of(database, select(stored.c.lead))]
-    assert len(left) == ROWS - meant
-    assert not any(map(lead.meant, left))
+    assert await value_of(database, left) == 0
+    assert await value_of(database, "SELECT count(*) FROM parcel") == ROWS - meant

@@ -328,7 +328,8 @@ LITERALS: Final[Mapping[Backend, Mapping[str, tuple[str, ...]]]] = {
 """Columns by database, each with values as they are written in SQL."""
 
 
-@pytest.mark.filterwarnings("ignore:Did not recognize type 'point'")  # that is what a column of such a type is for
+# that is what columns of such types are for
+@pytest.mark.filterwarnings("ignore:Did not recognize type 'point'", "ignore:Did not recognize type 'inet6'")
 @pytest.mark.parametrize("name", ["x.csv", "x.ndjson.gz", "x.tsv"])
 async def test_what_is_exported_can_be_upserted(
     make_runner: MakeRunner, database: Database, settings: Settings, out: Path, backend: Backend, name: str

@@ -9,7 +9,7 @@ from functools import partial
 from typing import Any, Final
 
 import pytest
-from sqlalchemy import CHAR, Column, ForeignKeyConstraint, Integer, MetaData, String, Table, select, text, update
+from sqlalchemy import CHAR, Column, ForeignKeyConstraint, Integer, MetaData, String, Table, func, select, text, update
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.types import TypeEngine
 from sqlmodel import SQLModel
@@ -254,7 +254,8 @@ async def test_a_team_that_does_not_exist(run: Run, database: Database, backend:
     assert isinstance(outcome, Failed)
     assert outcome.error.type == "TooManyRefusedError"
     code, _ = refused_by(backend, "foreign key", "hero_team_id_fkey")
-    assert await rows_of(database, "SELECT count(*), min(sqlstate) FROM heavylift_quarantine") == [(50, code)]
+    refused = select(func.count(), func.min(QUARANTINE.c.sqlstate))
+    assert await rows_of(database, refused) == [(50, code)]
     assert await audit(database) == []
 
 
@@ -366,7 +367,7 @@ async def test_ids_that_the_database_holds_for_equal(run: Run, database: Databas
         ({"ids": [1, None]}, "Number 2 of `ids` is None"),
         ({"ids": [{"number": 1}]}, "Number 1 of `ids` is {'number': 1}"),
         ({"ids": [1, "x", 2**40]}, "number 2: column 'id': Input should be a valid integer"),
-        ({"ids": [2**64]}, "outside the column's range"),
+        ({"ids": [2**63]}, "outside the column's range"),
         ({"ids": [["a", 1, 2]], "table": "bench", "column": "hero_id"}, "no value of the primary key (row, number)"),
         ({"ids": [1], "reason": " "}, "`reason` is empty"),
         ({"ids": [1], "column": "id"}, "part of the primary key"),
@@ -419,7 +420,7 @@ async def test_a_column_of_the_key_that_only_the_database_knows(run: Run, databa
         ),
         pytest.param(
             "TRUNCATE heavylift_moves",
-            marks=pytest.mark.only_on("postgresql", "mariadb", why="SQLite has no TRUNCATE"),
+            marks=pytest.mark.only_on("postgresql", why="SQLite has no TRUNCATE, and MariaDB's fires no trigger"),
         ),
         pytest.param(
             "SET LOCAL session_replication_role = replica; DELETE FROM heavylift_moves",
@@ -430,6 +431,6 @@ async def test_a_column_of_the_key_that_only_the_database_knows(run: Run, databa
 async def test_the_trail_is_only_added_to(run: Run, database: Database, statement: str) -> None:
     """The database refuses to change or remove an audit row, whoever asks, and says what to do instead."""
     await run(ids=[1])
-    with pytest.raises(DBAPIError, match="the audit trail is only ever added to"):
+    with pytest.raises(DBAPIError, match="only ever added to"):
         await execute(database, *statement.split("; "))
     assert len(await audit(database)) == 1

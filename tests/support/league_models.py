@@ -5,7 +5,7 @@ import enum
 from decimal import Decimal
 from uuid import UUID
 
-from sqlalchemy import Computed, Table
+from sqlalchemy import Computed, Double, Table
 from sqlmodel import JSON, Column, Field, ForeignKey, Integer, LargeBinary, Numeric, SQLModel, String
 
 from tests.support.column_types import MOMENT
@@ -40,7 +40,7 @@ class Hero(SQLModel, table=True):
     seen_at: dt.datetime | None = Field(default=None, sa_column=Column(MOMENT))
     badge: UUID | None = None
     active: bool = True
-    speed: float | None = None
+    speed: float | None = Field(default=None, sa_column=Column(Double))
     emblem: bytes | None = Field(default=None, sa_column=Column(LargeBinary))
     traits: dict[str, object] | None = Field(default=None, sa_column=Column(JSON(none_as_null=True)))
     form: Form | None = None

@@ -15,7 +15,7 @@ from worker.core.outcomes import Status
 from worker.database.claims import Claim, Delivery
 from worker.database.column_types import utc_now
 from worker.database.endings import read_claim
-from worker.database.mysql.enqueue import ENQUEUED_AT, SENT, in_order, sent
+from worker.database.mysql.enqueue import ENQUEUED_AT, SENT, TEXT, in_order, sent
 from worker.database.tables import PROGRESS, RUNS
 
 CLAIM_COLUMNS: Final = (
@@ -74,11 +74,11 @@ _CLAIM_RUNS = text(
 
 _CLAIM_PROGRESS = text(
     # the claimed chunk comes after what is told by it
-    """
+    f"""
     INSERT INTO heavylift_progress (run_id, fence, token, open)
     SELECT i.id, 1, i.token, true
     FROM JSON_TABLE(:tokens, '$[*]' COLUMNS (
-        place FOR ORDINALITY, id LONGTEXT PATH '$.id', token LONGTEXT PATH '$.token'
+        place FOR ORDINALITY, id {TEXT} PATH '$.id', token {TEXT} PATH '$.token'
     )) AS i JOIN heavylift_runs AS r ON r.id = i.id
     WHERE r.status = 'running' ORDER BY i.place
     ON DUPLICATE KEY UPDATE
@@ -87,7 +87,7 @@ _CLAIM_PROGRESS = text(
         failures = IF(heavylift_progress.chunk > heavylift_progress.claimed_chunk, 0, heavylift_progress.failures),
         claimed_chunk = heavylift_progress.chunk,
         fence = heavylift_progress.fence + 1, token = i.token, open = true
-    """
+    """  # noqa: S608 - constant texts
 )
 
 _FOUND = (

@@ -14,14 +14,14 @@ from worker.database.claims import Delivery, Terms
 from worker.database.column_types import Instant
 from worker.database.tables import RUNS
 
-_TEXT: Final = "LONGTEXT CHARACTER SET utf8mb4"
+TEXT: Final = "LONGTEXT CHARACTER SET utf8mb4"
 """The type of texts that are sent. Unsaid, their character set would be the database's, which may lack characters."""
 
 SENT: Final = f"""
     JSON_TABLE(:sent, '$[*]' COLUMNS (
-        place FOR ORDINALITY, id {_TEXT} PATH '$.id', job {_TEXT} PATH '$.job', queue {_TEXT} PATH '$.queue',
-        params {_TEXT} PATH '$.params', options {_TEXT} PATH '$.options', enqueued_ms BIGINT PATH '$.enqueued_ms',
-        open INTEGER PATH '$.open', reason {_TEXT} PATH '$.reason'
+        place FOR ORDINALITY, id {TEXT} PATH '$.id', job {TEXT} PATH '$.job', queue {TEXT} PATH '$.queue',
+        params {TEXT} PATH '$.params', options {TEXT} PATH '$.options', enqueued_ms BIGINT PATH '$.enqueued_ms',
+        open INTEGER PATH '$.open', reason {TEXT} PATH '$.reason'
     )) AS i
 """
 """Deliveries as rows, in the order in which they were sent. Without lengths: what is too long is to be refused where it
