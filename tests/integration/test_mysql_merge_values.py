@@ -147,7 +147,12 @@ async def values_of(merging: Merging, table: Table) -> list[Any]:
         return list((await connection.execute(select(table.c.a).order_by(table.c.id))).scalars())
 
 
-@pytest.mark.parametrize(("kind", "given", "stored"), CASES, ids=lambda value: ascii(value)[:40])
+def _shown(value: object) -> str:
+    # a set's own order differs from one process to the next
+    return ascii(sorted(value) if isinstance(value, set) else value)[:40]
+
+
+@pytest.mark.parametrize(("kind", "given", "stored"), CASES, ids=_shown)
 async def test_types(merging: Merging, kind: Any, given: object, stored: object) -> None:
     """A value of each common type, and None, comes back as it was given, and given again changes nothing."""
     table = await merging.create(with_column(Column("a", kind)))
@@ -159,7 +164,7 @@ async def test_types(merging: Merging, kind: Any, given: object, stored: object)
     assert await merging.upsert(table, rows) == MergeCounts(inserted=0, updated=0, unchanged=2, duplicates=0)
 
 
-@pytest.mark.parametrize(("kind", "given", "stored"), CASES, ids=lambda value: ascii(value)[:40])
+@pytest.mark.parametrize(("kind", "given", "stored"), CASES, ids=_shown)
 async def test_types_of_updates(merging: Merging, kind: Any, given: object, stored: object) -> None:
     """A value arrives by an update as by an upsert, by rows and by a condition, and the same again changes nothing."""
     table = await merging.create(with_column(Column("a", kind)))
