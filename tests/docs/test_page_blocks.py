@@ -26,6 +26,7 @@ NOTHING_TO_RUN = {
     "redis.md": "addresses and a server's settings, tried by test_redis_page",
     "README.md": "an index: its links are followed below",
     "arq-differences.md": "a table, held against arq's own tests by `make arqtests`",
+    "databases.md": "a table: what it says is shown by the tests of each dialect",
     "chaos.md": "names of tests, looked up by test_chaos_page",
     "errors.md": "a table, compared with the code by test_pages",
     "life-of-a-run.md": "a chart, compared with the code by test_pages",
