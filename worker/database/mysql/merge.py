@@ -16,7 +16,7 @@ from contextlib import AbstractAsyncContextManager, nullcontext
 from typing import Final
 
 from sqlalchemy import Column, Dialect, Table, text
-from sqlalchemy.exc import DBAPIError, IntegrityError
+from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from worker.core.merge_counts import MergeCounts
@@ -27,7 +27,7 @@ from worker.database.model_defaults import maker_for_none, value_maker, without_
 from worker.database.mysql.key_order import KeyOrder
 from worker.database.mysql.locked_rows import LockedRows
 from worker.database.mysql.packets import most_bytes, parts
-from worker.database.mysql.row_insert import ANOTHER_KEY, DUPLICATE, RowInsert, number_of
+from worker.database.mysql.row_insert import DUPLICATE, LOCKED_DUPLICATE, MOST_COUNTED, RowInsert, number_of
 from worker.database.mysql.sent_rows import Rows
 from worker.database.mysql.sent_values import column_encoder, sendable
 
@@ -150,33 +150,43 @@ class _Prepared:
 
     async def _in_one_pass(self, connection: AsyncConnection, rows: Rows) -> list[bool] | None:
         """None where another unique index than the key's has a say."""
-        met: list[bool] = []
+        sections = [*parts(rows, self._most, MOST_COUNTED)]
         try:
-            async with _whole(connection, sections := [*parts(rows, self._most)]):
-                for part in sections:
-                    met += await self._insert.in_one_pass(connection, part)
+            async with _whole(connection, sections):
+                return await self._insert.in_one_pass(connection, sections)
         except DBAPIError as error:
-            if number_of(error) != ANOTHER_KEY:
+            if number_of(error) != LOCKED_DUPLICATE:
                 raise
-            return None
-        return met
+        return None
 
     async def _in_two_steps(self, connection: AsyncConnection, rows: Rows, found: list[bool]) -> list[bool]:
         """Lock what is there, and insert the rest; again for as long as another session inserts some of it first."""
         met = await self._look_again(connection, rows, found, first=True)
         while not all(met):
-            try:
-                async with _whole(connection, sections := [*parts(_others(rows, met), self._most)]):
-                    for part in sections:
-                        await self._insert.plainly(connection, part)
-            except IntegrityError as error:
-                now = await self._look_again(connection, rows, met, first=False)
-                if number_of(error) != DUPLICATE or sum(now) == sum(met):
-                    raise
-                met = now
-            else:
+            missing = [*parts(_others(rows, met), self._most)]
+            if await self._inserted(connection, missing):
                 break
+            now = await self._look_again(connection, rows, met, first=False)
+            if now == met:
+                # it was another index than the key's: the server is to say which
+                for part in missing:
+                    await self._insert.plainly(connection, part)
+                break
+            met = now
         return met
+
+    async def _inserted(self, connection: AsyncConnection, sections: Sequence[Rows]) -> bool:
+        """Insert all of some rows, or none of them where one is a duplicate."""
+        insert = self._insert.or_fail if self._updates else self._insert.plainly
+        try:
+            async with _whole(connection, sections):
+                for part in sections:
+                    await insert(connection, part)
+        except DBAPIError as error:
+            if number_of(error) not in {DUPLICATE, LOCKED_DUPLICATE}:
+                raise
+            return False
+        return True
 
     async def _look_again(
         self, connection: AsyncConnection, rows: Rows, known: list[bool], *, first: bool

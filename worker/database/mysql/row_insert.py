@@ -1,16 +1,17 @@
-"""INSERT of many rows: plainly, or in one pass over known and new keys, in their order.
+"""INSERT of many rows: of new keys alone, or in one pass over known and new keys, in their order.
 
 ```sql
-INSERT INTO t (id, x) VALUES (1, 'a'), (2, 'b'), ...
+INSERT INTO t (id, x) VALUES (1, 'a'), (2, 'b'), ... ON DUPLICATE KEY UPDATE id = (SELECT t.id UNION ALL SELECT t.id)
 INSERT INTO t (id, x) VALUES (IF(@heavylift_row := @heavylift_row + 1, 1, NULL), 'a'), ...
 ON DUPLICATE KEY UPDATE id = CASE WHEN <the keys are equal> AND <note that the row was there> THEN t.id
                              ELSE (SELECT t.id UNION ALL SELECT t.id) END
 ```
 
-The second one inserts what is missing, and locks what is there, as it is: each key in its turn, so that no two
-sessions wait for each other in a circle. A plain INSERT of a key that another session has just inserted ends with a
-shared lock on it, on which several may sit, each waiting for the others to let go. Any unique index may make a row a
-duplicate: where it was not that of the key, the row in question is another one, and the second SELECT fails.
+A plain INSERT of a key that another session has just inserted ends with a shared lock on it, on which several may
+sit, each waiting for the others to let go. The first of these ends with a lock of its own: its SELECT fails. The second
+inserts what is missing, and locks what is there, as it is: each key in its turn, so that no two sessions wait for each
+other in a circle. Any unique index may make a row a duplicate: where it was not the key's, the row in question is
+another one, and it fails like the first.
 
 Literals and not INSERT ... SELECT: that would hold the table's lock on AUTO_INCREMENT, and every other session's
 inserts up. Owns these statements. Refuses to change rows that are there.
@@ -31,11 +32,14 @@ from worker.database.merge_shape import MergeShape
 from worker.database.mysql.sent_rows import Rows
 from worker.database.mysql.type_words import AUTO_INCREMENT
 
-ANOTHER_KEY: Final = 1242
-"""ER_SUBQUERY_NO_1_ROW: in the one pass, a row is a duplicate by another index than the key's."""
+LOCKED_DUPLICATE: Final = 1242
+"""ER_SUBQUERY_NO_1_ROW, by which an INSERT ends here that met a duplicate, and holds the lock of it for itself."""
 
 DUPLICATE: Final = 1062
 """ER_DUP_ENTRY."""
+
+MOST_COUNTED: Final = 500
+"""Rows that are counted in one statement: MariaDB takes time that grows with the square of how often it is to count."""
 
 _BEGIN: Final = text("SET @heavylift_row = 0, @heavylift_met = CAST(REPEAT('0', :rows) AS BINARY)")
 _MET: Final = text("SELECT CAST(@heavylift_met AS BINARY)")
@@ -75,10 +79,10 @@ class RowInsert:
         mine = " AND ".join(f"{table}.{name} <=> VALUES({name})" for name in key)
         noted = "(@heavylift_met := INSERT(@heavylift_met, @heavylift_row, 1, '1')) IS NOT NULL"
         this = f"{table}.{key[0]}"
-        self._tail = (
-            f" ON DUPLICATE KEY UPDATE {key[0]} = CASE WHEN {mine} AND {noted} THEN {this} "
-            f"ELSE (SELECT {this} UNION ALL SELECT {this}) END"
-        )
+        fails = f"(SELECT {this} UNION ALL SELECT {this})"
+        update = f" ON DUPLICATE KEY UPDATE {key[0]} = "
+        self._or_fail = update + fails
+        self._or_lock = f"{update}CASE WHEN {mine} AND {noted} THEN {this} ELSE {fails} END"
 
     async def plainly(self, connection: AsyncConnection, rows: Rows) -> None:
         """Insert rows in their order.
@@ -86,26 +90,41 @@ class RowInsert:
         Raises:
             sqlalchemy.exc.DBAPIError: the database refused them, all of them; the transaction goes on as it was.
         """
-        texts, parameters = self._rows(rows, self._cells)
-        await connection.exec_driver_sql(self._head + ", ".join(texts), tuple(parameters))
+        await self._send(connection, rows, self._cells, "")
 
-    async def in_one_pass(self, connection: AsyncConnection, rows: Rows) -> list[bool]:
+    async def or_fail(self, connection: AsyncConnection, rows: Rows) -> None:
+        """Insert rows in their order, or none of them where one is a duplicate, which is locked then.
+
+        Raises:
+            sqlalchemy.exc.DBAPIError: as above; `LOCKED_DUPLICATE` for a duplicate.
+        """
+        await self._send(connection, rows, self._cells, self._or_fail)
+
+    async def in_one_pass(self, connection: AsyncConnection, sections: Sequence[Rows]) -> list[bool]:
         """Insert rows whose keys are new, and lock the others as they are, all in their order.
+
+        Args:
+            connection: in a transaction of the caller's, and in a savepoint if there are several sections.
+            sections: of at most `MOST_COUNTED` rows each.
 
         Returns:
             Of each row, whether it was there.
 
         Raises:
-            sqlalchemy.exc.DBAPIError: the database refused them, all of them; see `ANOTHER_KEY`.
+            sqlalchemy.exc.DBAPIError: the database refused a section, all of it; see `LOCKED_DUPLICATE`.
         """
         cells = list(self._cells)
         first = cells[self._first_of_key]
         cells[self._first_of_key] = f"IF(@heavylift_row := @heavylift_row + 1, {first}, NULL)"
-        texts, parameters = self._rows(rows, cells)
-        await connection.execute(_BEGIN, {"rows": len(rows)})
-        await connection.exec_driver_sql(self._head + ", ".join(texts) + self._tail, tuple(parameters))
+        await connection.execute(_BEGIN, {"rows": sum(map(len, sections))})
+        for rows in sections:
+            await self._send(connection, rows, cells, self._or_lock)
         met: bytes = (await connection.execute(_MET)).scalar_one()
         return [byte == _WAS_THERE for byte in met]
+
+    async def _send(self, connection: AsyncConnection, rows: Rows, cells: Sequence[str], tail: str) -> None:
+        texts, parameters = self._rows(rows, cells)
+        await connection.exec_driver_sql(f"{self._head}{', '.join(texts)}{tail}", tuple(parameters))
 
     def _rows(self, rows: Rows, cells: Sequence[str]) -> tuple[list[str], list[object]]:
         made = [cell for cell, _ in self._made]
