@@ -119,7 +119,7 @@ async def lock_backwards(database: Database, deadlocks: Deadlocks) -> None:
         me = await deadlocks.number_of(connection)
         await connection.execute(select(ACCOUNT).where(ACCOUNT.c.id == ACCOUNTS[-1]).with_for_update())
         while not await deadlocks.is_waited_for(watcher, me):
-            await asyncio.sleep(0.005)
+            await asyncio.sleep(deadlocks.look_s)
         try:
             for name in reversed(ACCOUNTS[:-1]):
                 await connection.execute(select(ACCOUNT).where(ACCOUNT.c.id == name).with_for_update())

@@ -13,7 +13,6 @@ from sqlalchemy import (
     JSON,
     Column,
     Computed,
-    Connection,
     Date,
     Integer,
     MetaData,
@@ -27,7 +26,7 @@ from sqlalchemy import (
 from sqlalchemy.exc import SAWarning
 from sqlmodel import Field, SQLModel
 
-from tests.conftest import MakeRunner
+from tests.conftest import MODELS, MakeRunner
 from tests.support.chosen import Backend
 from tests.support.column_types import DOCUMENT, MOMENT, WALL
 from tests.support.items import execute, in_chunks_of, items, quarantined, rows, stored, upsert
@@ -37,7 +36,8 @@ from worker.core.events import ChunkCommitted, Event
 from worker.core.outcomes import Interrupted, Succeeded
 from worker.core.settings import Settings
 from worker.database.engine import Database
-from worker.declare.tables import RegisteredTable, Tables
+from worker.database.reflect import complete_tables
+from worker.declare.tables import RegisteredTable, Tables, find_tables
 from worker.run.runner import Runner
 
 Prepare = Callable[..., Awaitable[Runner]]
@@ -70,23 +70,17 @@ def settings(settings: Settings) -> Settings:
 
 
 @pytest.fixture
-def prepare(make_runner: MakeRunner, database: Database) -> Prepare:
+def prepare(make_runner: MakeRunner, database: Database, settings: Settings) -> Prepare:
     """Makes a runner that knows more tables, found in the database as they are."""
 
     async def make(*names: str, allow: dict[str, tuple[str, ...]] | None = None) -> Runner:
         runner = make_runner()
-        async with database.engine.connect() as connection:
-            found = {name: await connection.run_sync(_reflect, name) for name in names}
-        known = {table.name: table for table in runner.tables}
-        reflected = {name: RegisteredTable(name, table, None) for name, table in found.items()}
-        return replace(runner, tables=Tables({**known, **reflected}, allow or {}))
+        reflecting = settings.model_copy(update={"reflect": names})
+        with warnings.catch_warnings(action="ignore", category=SAWarning):
+            tables = await complete_tables(database, find_tables((MODELS,), allow or {}), reflecting)
+        return replace(runner, tables=tables)
 
     return make
-
-
-def _reflect(connection: Connection, name: str) -> Table:
-    with warnings.catch_warnings(action="ignore", category=SAWarning):
-        return Table(name, MetaData(), autoload_with=connection)
 
 
 def staging(*key: str) -> Table:

@@ -21,6 +21,7 @@ class Deadlocks:
         waiting: a query for how many wait for session `:me`.
         met: a query whose last column is how many there have been.
         codes: what an error carries by which a transaction is told to yield.
+        look_s: how long to wait between two looks, in seconds; a server that is asked more often shows nothing new.
         hasten: a statement after which they are found soon; empty where they are found at once.
     """
 
@@ -28,6 +29,7 @@ class Deadlocks:
     waiting: str
     met: str
     codes: frozenset[object]
+    look_s: float = 0.005
     hasten: str = ""
 
     async def find_soon(self, database: Database) -> None:
@@ -64,7 +66,7 @@ DEADLOCKS: Final[Mapping[Backend, Deadlocks]] = {
         "SELECT count(*) FROM pg_stat_activity WHERE :me = ANY(pg_blocking_pids(pid))",
         "SELECT deadlocks FROM pg_stat_database WHERE datname = current_database()",
         frozenset({"40P01"}),
-        "ALTER DATABASE {} SET deadlock_timeout = '50ms'",
+        hasten="ALTER DATABASE {} SET deadlock_timeout = '50ms'",
     ),
     "mariadb": Deadlocks(
         "SELECT connection_id()",
@@ -72,6 +74,7 @@ DEADLOCKS: Final[Mapping[Backend, Deadlocks]] = {
         " ON trx_id = blocking_trx_id WHERE trx_mysql_thread_id = :me",
         "SHOW GLOBAL STATUS LIKE 'Innodb_deadlocks'",
         frozenset({1213}),
+        look_s=0.12,
     ),
 }
 """By database; SQLite has one writer at a time, so that nobody there can wait for each other."""

@@ -56,26 +56,31 @@ def reading_of(column: Column[object], target: TypeEngine[object] | None) -> Col
         column: of the table that is read.
         target: the type of the column that its values are for; None where there is none.
     """
+    plain = undecorated(column.type)
+    expression: ColumnElement[object] = column
+    convert: Callable[[object], object] | None = None
     if isinstance(column.type, JSON):
         # as the driver has it: a cast to text would round a number that SQLite keeps as such
-        return ColumnReading(column.name, type_coerce(column, Text()), _document)
-    if isinstance(undecorated(column.type), Date | DateTime):
-        return ColumnReading(column.name, cast(column, Text), _moment_of(undecorated(column.type)))
-    if isinstance(column.type, NullType):
-        return ColumnReading(column.name, cast(column, Text))
-    if isinstance(column.type, Enum) and isinstance(target, Enum):
+        expression, convert = type_coerce(column, Text()), _document
+    elif isinstance(plain, Date | DateTime):
+        expression, convert = cast(column, Text), _moment_of(plain)
+    elif isinstance(column.type, NullType):
+        expression = cast(column, Text)
+    elif isinstance(column.type, Enum) and isinstance(target, Enum):
         # a table without a model has the labels only, and validation wants the members
-        return ColumnReading(column.name, type_coerce(column, target))
-    if isinstance(column.type, String) and isinstance(target, Enum) and target.enum_class is not None:
+        expression = type_coerce(column, target)
+    elif isinstance(column.type, String) and isinstance(target, Enum) and target.enum_class is not None:
         # a database without enumerations has the labels as any other text
-        return ColumnReading(column.name, column, _member_of(target, target.enum_class))
-    if isinstance(column.type, String):
+        convert = _member_of(target, target.enum_class)
+    elif isinstance(column.type, String) and not isinstance(column.type, Enum):
         # as the driver has it: of MariaDB's SET, SQLAlchemy would make a set
-        return ColumnReading(column.name, type_coerce(column, Text()))
-    return ColumnReading(column.name, column, _written if implied_type(column.type) is object else None)
+        expression = type_coerce(column, Text())
+    elif implied_type(column.type) is object:
+        convert = _written
+    return ColumnReading(column.name, expression, convert)
 
 
-def _moment_of(type_: TypeEngine[object]) -> Callable[[object], object]:
+def _moment_of(type_: Date | DateTime) -> Callable[[object], object]:
     """Reads a moment from the text that the database writes: a driver takes the last day for infinity, and back."""
     read = datetime.fromisoformat if isinstance(type_, DateTime) else date.fromisoformat
 

@@ -94,6 +94,13 @@ class WorkerConnection(aiomysql.Connection):  # type: ignore[misc]  # aiomysql h
         reader = self._reader
         return not (self.closed or reader.eof_received or reader.exception() is not None)
 
+    def _write_bytes(self, data: bytes) -> None:
+        # event loops differ in what a connection says that was reset while nobody asked; uvloop's raises RuntimeError
+        if not self.is_open:
+            self.close()
+            raise aiomysql.OperationalError(LOST, "The connection was lost while nothing was asked of it")
+        super()._write_bytes(data)
+
     def escape(self, obj: Any) -> Any:  # noqa: ANN401 - the driver's
         """A value as SQL. aiomysql asks PyMySQL for bytes by a name that it has no more."""
         return f"_binary x'{obj.hex()}'" if isinstance(obj, bytes) else super().escape(obj)
@@ -171,7 +178,8 @@ class WorkerConnection(aiomysql.Connection):  # type: ignore[misc]  # aiomysql h
         """Say goodbye and close; closed all the same where nobody listens any more, or nobody waits for it."""
         try:
             with suppress(OSError):
-                await super().ensure_closed()
+                if self.is_open:
+                    await super().ensure_closed()
         finally:
             self.close()
 
