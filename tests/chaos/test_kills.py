@@ -14,7 +14,7 @@ from tests.support.killed_runs import Comparison, compare_killed
 from tests.support.played_runs import KillScenario, Place
 
 ON = sized("postgresql", "postgresql sqlite mariadb").split()
-MATRIX = "it takes long, and the matrix, which kills at the boundaries of statements, is tried on each database all the same"
+MATRIX = "it takes long, and the matrix of kills at the boundaries of statements is tried on each database all the same"
 
 pytestmark = [pytest.mark.chaos, pytest.mark.only_on(*ON, why=MATRIX)]
 
