@@ -322,3 +322,17 @@ async def test_long_keys(merging: Merging, length: int) -> None:
     rows = [{"id": "x" * (length - 1) + end, "n": 1} for end in "abcA"]
     assert await merging.upsert(table, rows) == MergeCounts(3, 0, 0, 1)
     assert await merging.upsert(table, rows[:3]) == MergeCounts(0, 0, 3, 0)
+
+
+async def test_many_rows_of_both_kinds(merging: Merging) -> None:
+    """Known and new rows are told apart however many statements a chunk takes, and one that is refused undoes all."""
+    table = await merging.create(heroes())
+    await merging.upsert(table, [{"id": key, "name": f"hero {key}"} for key in range(0, 2600, 2)])
+    rows = [{"id": key, "name": f"hero {key - key % 3}"} for key in range(2600)]
+    changed = sum(1 for key in range(0, 2600, 2) if key % 3)
+    assert await merging.upsert(table, rows) == MergeCounts(1300, changed, 1300 - changed, 0)
+    await merging.execute("DELETE FROM heroes WHERE id MOD 5 = 0; ALTER TABLE heroes ADD CHECK (id <> 2505)")
+    before = await merging.content(table)
+    with pytest.raises(exc.DBAPIError):
+        await merging.upsert(table, rows)
+    assert await merging.content(table) == before

@@ -27,7 +27,7 @@ from worker.database.model_defaults import maker_for_none, value_maker, without_
 from worker.database.mysql.key_order import KeyOrder
 from worker.database.mysql.locked_rows import LockedRows
 from worker.database.mysql.packets import most_bytes, parts
-from worker.database.mysql.row_insert import DUPLICATE, LOCKED_DUPLICATE, RowInsert, number_of
+from worker.database.mysql.row_insert import DUPLICATE, LOCKED_DUPLICATE, MOST_COUNTED, RowInsert, number_of
 from worker.database.mysql.sent_rows import Rows
 from worker.database.mysql.sent_values import column_encoder, sendable
 
@@ -150,16 +150,14 @@ class _Prepared:
 
     async def _in_one_pass(self, connection: AsyncConnection, rows: Rows) -> list[bool] | None:
         """None where another unique index than the key's has a say."""
-        met: list[bool] = []
+        sections = [*parts(rows, self._most, MOST_COUNTED)]
         try:
-            async with _whole(connection, sections := [*parts(rows, self._most)]):
-                for part in sections:
-                    met += await self._insert.in_one_pass(connection, part)
+            async with _whole(connection, sections):
+                return await self._insert.in_one_pass(connection, sections)
         except DBAPIError as error:
             if number_of(error) != LOCKED_DUPLICATE:
                 raise
-            return None
-        return met
+        return None
 
     async def _in_two_steps(self, connection: AsyncConnection, rows: Rows, found: list[bool]) -> list[bool]:
         """Lock what is there, and insert the rest; again for as long as another session inserts some of it first."""

@@ -27,14 +27,16 @@ async def most_bytes(connection: AsyncConnection) -> int:
     return int((await connection.execute(_MOST_BYTES)).scalar_one())
 
 
-def parts(rows: Rows, most: int) -> Iterator[Rows]:
+def parts(rows: Rows, most: int, most_rows: int | None = None) -> Iterator[Rows]:
     """Rows in parts that each fit into a packet.
 
     Args:
         rows: of sendable values.
         most: bytes of a packet.
+        most_rows: rows of a part; None for any number.
     """
-    waiting = [rows]
+    each = most_rows or max(1, len(rows))
+    waiting = [rows[first : first + each] for first in range(0, len(rows), each)][::-1]
     while waiting:
         part = waiting.pop()
         if len(part) > 1 and _size(part) > most - _SPARE:
