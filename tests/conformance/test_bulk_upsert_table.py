@@ -20,6 +20,7 @@ from sqlalchemy import (
     PrimaryKeyConstraint,
     String,
     Table,
+    Time,
     insert,
     select,
 )
@@ -260,34 +261,33 @@ async def read(database: Database, query: str) -> list[tuple[object, ...]]:
         return [tuple(row) for row in await connection.exec_driver_sql(query)]
 
 
-NO_DAYS: dict[Backend, tuple[str, str]] = {
-    "postgresql": ("infinity", "-infinity"),
-    "sqlite": ("infinity", "-infinity"),
-    "mariadb": ("0000-00-00", "0000-00-00 00:00:00"),
+NO_MOMENTS: dict[Backend, tuple[str, str, str]] = {
+    "postgresql": ("infinity", "-infinity", "24:00:00"),
+    "sqlite": ("infinity", "-infinity", "24:00:00.000000"),
+    "mariadb": ("0000-00-00", "0000-00-00 00:00:00", "-00:00:01"),
 }
-"""What columns of days and of moments may hold and Python's calendar has not."""
+"""What columns of days, of moments and of times may hold and Python has not."""
 
 
-async def test_what_is_no_day_is_refused_and_not_made_one(
+async def test_what_is_no_moment_is_refused_and_not_made_one(
     prepare: Prepare, database: Database, backend: Backend
 ) -> None:
-    """A moment that Python's calendar lacks is put aside with the reason, and the others of its column arrive."""
-    day, moment = NO_DAYS[backend]
-    await create(database, *pair(Column("day", Date), Column("moment", MOMENT)))
+    """A day, a moment or a time that Python lacks is put aside with the reason, and the others arrive."""
+    day, moment, hour = NO_MOMENTS[backend]
+    await create(database, *pair(Column("day", Date), Column("moment", MOMENT), Column("hour", Time)))
     # MariaDB's own default of many years
     lenient, strict = ("SET sql_mode = ''", "SET sql_mode = DEFAULT") if backend == "mariadb" else ("SELECT 1",) * 2
-    await execute(
-        database,
-        lenient,
-        f"INSERT INTO staging VALUES (1, '{day}', NULL), (2, '9999-12-31', NULL), (3, NULL, '{moment}')",
-        strict,
-    )
+    given = [f"(1, '{day}', NULL, NULL)", f"(3, NULL, '{moment}', NULL)", f"(4, NULL, NULL, '{hour}')"]
+    sound = "(2, '9999-12-31', NULL, NULL)"
+    async with database.engine.begin() as connection:
+        for statement in (lenient, f"INSERT INTO staging VALUES {', '.join([*given, sound])}", strict):
+            await connection.exec_driver_sql(statement)
     assert isinstance(await (await prepare("staging", "target")).run(upsert(STAGED, table="target")), Succeeded)
     target = Table("target", MetaData(), Column("id", Integer), Column("day", Date))
     assert await rows(database, select(target)) == [(2, date(9999, 12, 31))]
     refused = await quarantined(database)
-    assert [row.position for row in refused] == [1, 3]
-    assert all(said in row.reason for said, row in zip((day, moment), refused, strict=True))
+    assert [row.position for row in refused] == [1, 3, 4]
+    assert all(said in row.reason for said, row in zip((day, moment, hour), refused, strict=True))
 
 
 @pytest.mark.parametrize("modelled", [True, False])

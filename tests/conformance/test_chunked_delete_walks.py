@@ -142,7 +142,8 @@ async def test_no_statement_of_a_chunk_reads_the_whole_table(
     # have to look how many rows are meant
     assert len(plans) in {5, 6}
     for plan in plans:
-        assert "by_age" in plan
+        # MariaDB has looked already whether there is such a row, by an index that leads to one
+        assert "by_age" in plan or "no matching row in const table" in plan
         assert not reads_all(database, plan, "event")
 
 

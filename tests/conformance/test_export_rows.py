@@ -14,7 +14,7 @@ from sqlalchemy import insert, text
 from tests.conftest import MODELS, MakeRunner
 from tests.support.chosen import Backend
 from tests.support.file_runs import left_in
-from tests.support.own_session import execute, rows_of
+from tests.support.own_session import execute, rows_of, value_of
 from tests.support.shop_models import Item
 from worker import RequestError
 from worker.core.errors import NotAllowedError, OutputError, UnknownColumnError, UnknownTableError, WhereError
@@ -328,8 +328,18 @@ LITERALS: Final[Mapping[Backend, Mapping[str, tuple[str, ...]]]] = {
 """Columns by database, each with values as they are written in SQL."""
 
 
-# that is what columns of such types are for
-@pytest.mark.filterwarnings("ignore:Did not recognize type 'point'", "ignore:Did not recognize type 'inet6'")
+SAME: Final[Mapping[Backend, str]] = {
+    "postgresql": "CAST({} AS text) IS NOT DISTINCT FROM CAST({} AS text)",
+    "sqlite": "{0} IS {1} AND typeof({0}) = typeof({1})",
+    "mariadb": "{} <=> {}",
+}
+"""Whether two values are the same, to the last bit."""
+
+
+# that is what columns of such types are for; and SQLAlchemy's own YEAR is not ready for its next version
+@pytest.mark.filterwarnings(
+    "ignore:Did not recognize type 'point'", "ignore:Did not recognize type 'inet6'", "ignore:Type object .*YEAR"
+)
 @pytest.mark.parametrize("name", ["x.csv", "x.ndjson.gz", "x.tsv"])
 async def test_what_is_exported_can_be_upserted(
     make_runner: MakeRunner, database: Database, settings: Settings, out: Path, backend: Backend, name: str
@@ -353,14 +363,15 @@ async def test_what_is_exported_can_be_upserted(
     params: dict[str, object] = {"table": "kinds", "source": {"uri": name}}
     outcome = await runner.run(Delivery("back", "bulk_upsert", params, {}, "arq:queue", 2))
     assert await rows_of(database, "SELECT reason FROM heavylift_quarantine") == []
+    assert isinstance(outcome, Succeeded), outcome
     for column in columns:
-        shown = f"CAST({{}}.{column} AS text)" if backend == "postgresql" else f"{{}}.{column}"
         pairs = await rows_of(
-            database, f"SELECT {shown.format('a')}, {shown.format('b')} FROM earlier a JOIN kinds b ON b.id = a.id"
+            database,
+            f"SELECT a.{column}, b.{column} FROM earlier a JOIN kinds b ON b.id = a.id "
+            f"WHERE NOT ({SAME[backend].format(f'a.{column}', f'b.{column}')})",
         )
-        assert len(pairs) == most + 1
-        assert [pair for pair in pairs if pair[0] != pair[1] or type(pair[0]) is not type(pair[1])] == [], column
-    assert isinstance(outcome, Succeeded)
+        assert pairs == [], column
+    assert await value_of(database, "SELECT count(*) FROM kinds") == most + 1
     assert isinstance(outcome.result, dict)
     assert outcome.result["inserted"] == most + 1
 

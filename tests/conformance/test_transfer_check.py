@@ -187,7 +187,7 @@ async def test_findings_name_what_is_wrong(books: Database) -> None:
     """A finding has the account and both values."""
     await execute(books, "UPDATE account SET balance = 77.5 WHERE id = 'a'")
     (rule,) = (await broken(books)).values()
-    told = re.fullmatch(r"account 'a': account\.balance has ([\d.]+), and its books end at ([\d.]+)", *rule.findings)
+    told = re.fullmatch(r"account 'a': account\.balance has ([\d.]+), and its books end at ([\d.]+)", rule.findings[0])
     # how many zeros a number ends with is the database's to say
     assert told
     assert [Decimal(number) for number in told.groups()] == [Decimal("77.5"), 100]

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from sqlalchemy import JSON, Connection, MetaData, Table, inspect
 from sqlalchemy.exc import NoSuchTableError
 from sqlalchemy.ext.asyncio import AsyncConnection
+from sqlalchemy.types import TypeEngine
 
 from worker.core.errors import SettingsError, choices
 from worker.core.settings import Settings
@@ -31,18 +32,28 @@ async def complete_tables(database: Database, tables: Tables, settings: Settings
         async with database.reading() as connection:
             found = await connection.run_sync(_reflect, settings.reflect, tables)
             for registered in found:
-                await _know_documents(connection, database, registered.table)
+                await _correct_types(connection, database, registered.table)
         tables = tables.with_more(found)
     tables.check_allowed_names()
     return tables
 
 
-async def _know_documents(connection: AsyncConnection, database: Database, table: Table) -> None:
-    """Give columns of documents their type, where a database shows them as text that is checked to be JSON."""
+async def _correct_types(connection: AsyncConnection, database: Database, table: Table) -> None:
+    """Give columns the types that they have, where SQLAlchemy knows less than the database's own reader does.
+
+    MariaDB shows documents as text that is checked to be JSON. Of its floats SQLAlchemy would make decimals of ten
+    digits, and the server six.
+    """
     facts = await database.dialect.table_facts(connection, table)
     for column in table.columns:
-        if facts.column(column.name).type_name == "json" and not isinstance(column.type, JSON):
+        found = facts.column(column.name)
+        if found.type_name == "json" and not isinstance(column.type, JSON):
             column.type = JSON(none_as_null=True)
+        rounded = found.driver_type == "float4" or (
+            found.driver_type == "float8" and getattr(column.type, "asdecimal", False)
+        )
+        if rounded and isinstance(found.exact_type, TypeEngine):
+            column.type = found.exact_type
 
 
 def _reflect(connection: Connection, names: Sequence[str], tables: Tables) -> list[RegisteredTable]:

@@ -7,12 +7,26 @@ database writes them.
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import date, datetime
+from datetime import date, datetime, time
 from enum import Enum as PythonEnum
 from ipaddress import IPv4Address, IPv4Interface, IPv4Network, IPv6Address, IPv6Interface, IPv6Network
-from typing import Final
+from typing import Any, Final
 
-from sqlalchemy import JSON, Column, ColumnElement, Date, DateTime, Enum, String, Table, Text, cast, type_coerce
+from sqlalchemy import (
+    JSON,
+    Column,
+    ColumnElement,
+    Date,
+    DateTime,
+    Enum,
+    Float,
+    String,
+    Table,
+    Text,
+    Time,
+    cast,
+    type_coerce,
+)
 from sqlalchemy.types import NullType, TypeEngine
 
 from worker.core.table_facts import TableFacts
@@ -49,20 +63,23 @@ def writable_columns(table: Table, facts: TableFacts) -> dict[str, TypeEngine[ob
     return {column.name: column.type for column in table.columns if column.name not in generated}
 
 
-def reading_of(column: Column[object], target: TypeEngine[object] | None) -> ColumnReading:
+def reading_of(column: Column[object], exact: TypeEngine[Any], target: TypeEngine[object] | None) -> ColumnReading:
     """How a column is read.
 
     Args:
         column: of the table that is read.
+        exact: the type under which its values come as they are.
         target: the type of the column that its values are for; None where there is none.
     """
     plain = undecorated(column.type)
     expression: ColumnElement[object] = column
     convert: Callable[[object], object] | None = None
-    if isinstance(column.type, JSON):
-        # as the driver has it: a cast to text would round a number that SQLite keeps as such
-        expression, convert = type_coerce(column, Text()), _document
-    elif isinstance(plain, Date | DateTime):
+    if isinstance(column.type, JSON | Float):
+        # A cast to text would round a number that SQLite keeps as a document, and a driver may have read the document;
+        # a DOUBLE that SQLAlchemy finds on MariaDB would become a decimal of ten digits.
+        expression = type_coerce(column, exact)
+        convert = _document if isinstance(column.type, JSON) else None
+    elif isinstance(plain, Date | DateTime | Time):
         expression, convert = cast(column, Text), _moment_of(plain)
     elif isinstance(column.type, NullType):
         expression = cast(column, Text)
@@ -80,15 +97,19 @@ def reading_of(column: Column[object], target: TypeEngine[object] | None) -> Col
     return ColumnReading(column.name, expression, convert)
 
 
-def _moment_of(type_: Date | DateTime) -> Callable[[object], object]:
-    """Reads a moment from the text that the database writes: a driver takes the last day for infinity, and back."""
-    read = datetime.fromisoformat if isinstance(type_, DateTime) else date.fromisoformat
+def _moment_of(type_: Date | DateTime | Time) -> Callable[[object], object]:
+    """Reads a moment from the text that the database writes: drivers make moments of what is none.
+
+    PostgreSQL's takes the last day for infinity, and back; of MariaDB's -00:00:01 SQLAlchemy makes 23:59:59.
+    """
+    kind = datetime if isinstance(type_, DateTime) else date if isinstance(type_, Date) else time
+    read = kind.fromisoformat
 
     def moment(text: object) -> object:
         try:
             return read(str(text))
         except ValueError:
-            # infinity, a year before 1 or after 9999, or a DateStyle that is not ISO
+            # infinity, a year before 1 or after 9999, a time beyond a day's, or a DateStyle that is not ISO
             return Lost(f"a moment that has no place in the calendar of this program: {text}")
 
     return moment

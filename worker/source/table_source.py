@@ -14,6 +14,7 @@ from sqlalchemy.types import TypeEngine
 from worker.core.cursor import read_key, write_key
 from worker.core.errors import SourceError
 from worker.core.table_facts import TableFacts
+from worker.declare.row_order import exact_type
 from worker.declare.walk import Walk
 from worker.source.batch import Batch
 from worker.source.cursor import Count, SourceCursor
@@ -145,7 +146,7 @@ async def open_table(
     """
     place = await _start(fetch, walk, wanted) if cursor is None else _parse(cursor, walk)
     columns = walk.table.columns
-    readings = [reading_of(columns[name], wanted.get(name)) for name in place.columns]
+    readings = [reading_of(columns[name], exact_type(facts.column(name)), wanted.get(name)) for name in place.columns]
     return TableSource(fetch, walk, readings, place, facts.estimated_rows)
 
 
