@@ -8,12 +8,15 @@ from operator import attrgetter
 
 import pytest
 
-from tests.support.chaos_size import SEED
+from tests.support.chaos_size import SEED, sized
 from tests.support.kill_scenarios import BROKEN, BROKEN_BY_TWO_WRITERS, SCENARIOS
 from tests.support.killed_runs import Comparison, compare_killed
 from tests.support.played_runs import KillScenario, Place
 
-pytestmark = pytest.mark.chaos
+ON = sized("postgresql", "postgresql sqlite mariadb").split()
+MATRIX = "it takes long, and the matrix of kills at the boundaries of statements is tried on each database all the same"
+
+pytestmark = [pytest.mark.chaos, pytest.mark.only_on(*ON, why=MATRIX)]
 
 KILLS = int(os.environ.get("HEAVYLIFT_KILLS", "20"))
 named = attrgetter("name")
