@@ -108,8 +108,9 @@ async def runner(make_runner: MakeRunner, database: Database, backend: Backend) 
     return runner
 
 
+@pytest.mark.timeout(600)
 @hypothesis_settings(
-    max_examples=120, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
+    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
 )
 @given(before=stored, source=st.lists(row, min_size=1, max_size=12), chunk=st.integers(1, 5))
 async def test_any_rows_against_a_model(

@@ -24,8 +24,8 @@ from worker.database.claims import Delivery
 from worker.database.engine import Database
 from worker.run.runner import Runner
 
-EXAMPLES = int(os.environ.get("HEAVYLIFT_EXAMPLES", "100"))
-"""How many random sources each server is given; raise it to look further."""
+EXAMPLES = int(os.environ.get("HEAVYLIFT_EXAMPLES", "60"))
+"""How many random sources each database is given; raise it to look further."""
 
 Row = Mapping[str, object]
 Stored = dict[str, object]
@@ -201,6 +201,7 @@ async def runner(make_runner: MakeRunner, database: Database, backend: Backend) 
     return runner
 
 
+@pytest.mark.timeout(600)
 @example(before={}, source=EVERYTHING, chunk=5, inline=False)
 @example(before={}, source=[{"sku": '"A"', "name": '"x"', "quantity": "1", "price": "1"}] * 3, chunk=2, inline=True)
 @hypothesis_settings(

@@ -107,6 +107,7 @@ class _Prepared:
             return column_encoder(column, shape.rows.column_facts(column), dialect)
 
         self._updates = bool(shape.rows.update)
+        self._incomplete = _lacks_a_value(shape)
         self._one_pass = one_pass
         self._most = most
         self._order = KeyOrder(shape.rows, dialect)
@@ -142,6 +143,9 @@ class _Prepared:
 
     async def _met(self, connection: AsyncConnection, rows: Rows, found: list[bool]) -> list[bool]:
         """Insert what is missing; of each row, whether it was there, and so is locked now."""
+        if self._incomplete:
+            # no row could be inserted, so none is upserted, not even one that is there: elsewhere it is refused, too
+            await self._insert.plainly(connection, rows[:1])
         if self._one_pass and not all(found):
             met = await self._in_one_pass(connection, rows)
             if met is not None:
@@ -198,6 +202,15 @@ class _Prepared:
             return known
         groups = await self._order.look(connection, [[row[at] for row in rows] for at in self._key])
         return [group.found for group in groups]
+
+
+def _lacks_a_value(shape: MergeShape) -> bool:
+    """Whether a new row would be without a value that it must have."""
+    filled = {*(column.name for column in (*shape.sent, *shape.computed))}
+    return any(
+        not (facts.nullable or facts.generated or facts.default is not None or name in filled)
+        for name, facts in shape.rows.facts.columns.items()
+    )
 
 
 def _whole(connection: AsyncConnection, sections: Sequence[Rows]) -> AbstractAsyncContextManager[object]:
