@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from arq.connections import ArqRedis
-from sqlalchemy import text, update
+from sqlalchemy import delete, func, select, text, update
 from sqlmodel import col
 
 from tests.support.queue_hand import Hand
@@ -22,6 +22,7 @@ from worker.database.claims import Claimed, Delivery, Fence, NotClaimable, Terms
 from worker.database.engine import Database
 from worker.database.ledger import Ledger
 from worker.database.session import open_session
+from worker.database.tables import PROGRESS, RUNS
 from worker.queue.deliver import Parcel, deliver, encode_delivery
 from worker.queue.restore import Restorer
 from worker.queue.step import Kind
@@ -104,7 +105,9 @@ class Model:
         self._began_ms = round(time.time() * 1000) - 60_000
         await self.redis.flushall()
         async with self.database.engine.begin() as connection:
-            await connection.execute(text("TRUNCATE heavylift_runs, tally CASCADE"))
+            # what belongs to a run goes with it
+            await connection.execute(delete(RUNS))
+            await connection.execute(delete(Tally))
             rows = [{"id": _row(run_id)} for run_id in self.runs]
             await connection.execute(text("INSERT INTO tally (id, value) VALUES (:id, 0)"), rows)
         self.hands = [Hand(f"worker-{number}", self.redis, self.database, self.settings) for number in range(HANDS)]
@@ -259,10 +262,9 @@ class Model:
         """
         async with self.database.engine.connect() as connection:
             found = await connection.execute(
-                text(
-                    "SELECT r.id, r.status = 'succeeded', r.result::text, coalesce(p.fence, 0), coalesce(p.done, 0), "
-                    "p.token FROM heavylift_runs AS r LEFT JOIN heavylift_progress AS p ON p.run_id = r.id"
-                )
+                select(RUNS.c.id, RUNS.c.status == "succeeded", RUNS.c.result)
+                .add_columns(func.coalesce(PROGRESS.c.fence, 0), func.coalesce(PROGRESS.c.done, 0), PROGRESS.c.token)
+                .outerjoin_from(RUNS, PROGRESS, PROGRESS.c.run_id == RUNS.c.id)
             )
             ledger = {row[0]: tuple(row[1:]) for row in found}
             tallies = {row.id: row.value for row in await connection.execute(text("SELECT id, value FROM tally"))}
@@ -319,7 +321,7 @@ def _record(run: Expected) -> tuple[object, ...]:
     """A run's row in the ledger."""
     return (
         run.finished,
-        str(CHUNKS) if run.finished else None,
+        CHUNKS if run.finished else None,
         run.fences,
         run.done,
         run.newest.token if run.newest else None,
