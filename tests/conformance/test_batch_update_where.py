@@ -48,7 +48,7 @@ async def test_the_rows_that_are_meant_get_the_values(make_runner: MakeRunner, d
     assert counts(outcome) == {"read": 20, "updated": 20}
     found = await items(database, "quantity", "price", "name", "counted_at")
     # without a zone where the database keeps none: what is stored is UTC
-    changed_rows = {(price, name, at and at.replace(tzinfo=UTC)) for _, price, name, at in found[:20]}  # type: ignore[attr-defined]
+    changed_rows = {(price, name, at and at.replace(tzinfo=UTC)) for _, price, name, at in found[:20]}  # type: ignore[attr-defined]  # a row's values are of any type
     assert changed_rows == {(Decimal("7.5"), "ä", datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC))}
     assert {tuple(values) for _, *values in found[20:]} == {(Decimal(1), "x", None)}
 

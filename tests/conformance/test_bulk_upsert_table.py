@@ -297,7 +297,7 @@ async def test_a_model_is_met_on_its_terms(
     """A target with a model takes what a table like it holds, whether that one has a model or not."""
     table: Table = Feeling.__table__  # type: ignore[attr-defined]  # SQLModel sets it
     copied = table.to_metadata(MetaData(), name="staging")
-    feeling = {"id": 1, "mood": Mood.GLAD, "moment": datetime(2024, 1, 1, 0, 0, 0, 1), "doc": {"a": [None, 1]}}  # noqa: DTZ001
+    feeling = {"id": 1, "mood": Mood.GLAD, "moment": datetime(2024, 1, 1, 0, 0, 0, 1), "doc": {"a": [None, 1]}}  # noqa: DTZ001 - the column has no zone
     await create(database, table)
     async with database.engine.begin() as connection:
         await connection.run_sync(copied.create, checkfirst=True)

@@ -91,7 +91,7 @@ async def test_keys_that_come_and_go(mysql: AsyncEngine, teams: MySqlMerge) -> N
 
 
 @pytest.mark.parametrize("trigger", [False, True])
-async def test_by_another_unique_key(mysql: AsyncEngine, merging: Merging, trigger: bool) -> None:  # noqa: FBT001
+async def test_by_another_unique_key(mysql: AsyncEngine, merging: Merging, trigger: bool) -> None:  # noqa: FBT001 - pytest passes it by name
     """Sessions that upsert by a key which is not the primary one, new rows among them, end well in any order."""
     table = Table("people", MetaData(), Column("id", Integer, primary_key=True))
     table.append_column(Column("email", String(20), unique=True, nullable=False))

@@ -126,7 +126,7 @@ async def test_types_in_the_standards_words(merging: Merging, declaration: str, 
         ("latin1_nopad_bin", True),
     ],
 )
-async def test_which_collations_see_every_change(merging: Merging, collation: str, sees: bool) -> None:  # noqa: FBT001
+async def test_which_collations_see_every_change(merging: Merging, collation: str, sees: bool) -> None:  # noqa: FBT001 - pytest passes it by name
     """Only those that compare bytes, blanks at the end among them."""
     await merging.execute(f"CREATE TABLE t (id int PRIMARY KEY, a varchar(9) COLLATE {collation})")
     facts = (await merging.facts(named("t"))).column("a")

@@ -103,7 +103,7 @@ async def test_writers_come_one_after_the_other(names: Names, tmp_path: Path) ->
             writers = []
             for number in range(15):
                 writers.append(asyncio.create_task(add(patient, f"{number}")))
-                while patient.engine.sync_engine.pool.checkedout() < number + 2:  # type: ignore[attr-defined]
+                while patient.engine.sync_engine.pool.checkedout() < number + 2:  # type: ignore[attr-defined]  # a queue's pool has it
                     await asyncio.sleep(0.001)
         await asyncio.gather(*writers)
     assert sorted(map(int, await names())) == list(range(15))
@@ -127,7 +127,7 @@ async def test_a_savepoint_undoes_its_part_only(database: Database, names: Names
                 async with connection.begin_nested():
                     await connection.execute(text("INSERT INTO item (name) VALUES (:name)"), {"name": name})
             except DBAPIError as error:
-                assert classify(error, database.dialect.errors) is ErrorKind.REFUSED_ROW  # noqa: PT017
+                assert classify(error, database.dialect.errors) is ErrorKind.REFUSED_ROW  # noqa: PT017 - the error is looked at where it is met
     assert await names() == ["a", "b", "c"]
 
 
@@ -152,7 +152,7 @@ async def test_a_slow_statement_is_stopped(database: Database) -> None:
     settings = sqlite_settings(Path("unused"), lock_timeout_ms=100, statement_timeout_ms=100)
     async with open_session(database, settings) as session:
         with pytest.raises(OperationalError) as caught:
-            await session.rows(text(ENDLESS).columns())  # type: ignore[arg-type]
+            await session.rows(text(ENDLESS).columns())  # type: ignore[arg-type]  # text has no types of its rows
     assert classify(caught.value, database.dialect.errors) is ErrorKind.OVERLOAD
 
 

@@ -69,6 +69,32 @@ def row_shape(
     return _sorted(table, facts, columns, facts.unique_key(tuple(key)).columns, update)
 
 
+def update_shape(table: Table, facts: TableFacts, *, columns: Sequence[str], key: Sequence[str]) -> RowShape:
+    """Sort the columns of rows that carry their key, and of which all else is to be changed.
+
+    Args:
+        table: the registered table.
+        facts: what the database says of it.
+        columns: the columns given values, in the caller's order.
+        key: which of them tell rows apart: the columns of a unique key, in any order.
+
+    Raises:
+        UnknownColumnError: the table or the model has no such column.
+        KeyNotUniqueError: no unique key covers exactly the key's columns.
+        RequestError: a column is given twice or written by the database alone, the key names one not given, or there
+            is nothing but the key.
+    """
+    changed = [name for name in columns if name not in key]
+    shape = row_shape(table, facts, columns=columns, key=key, update=changed)
+    if not changed:
+        raise RequestError(
+            f"The rows for table {facts.table!r} carry nothing but their key ({', '.join(key)}), so there is "
+            "nothing to update. Add the columns to change to the source, for example "
+            f'{{"{key[0]}": 1, "status": "closed"}}'
+        )
+    return shape
+
+
 def set_shape(table: Table, facts: TableFacts, columns: Sequence[str]) -> RowShape:
     """Sort the columns where many rows take the same values; the primary key tells rows apart, and stays.
 

@@ -30,7 +30,7 @@ from worker.core.table_facts import ColumnFacts, TableFacts
 
 KeyValues = tuple[object, ...]
 KeyColumn = Column[Any] | InstrumentedAttribute[Any]
-Compare = Callable[[Any, Any], Any]
+Compare = Callable[[Any, Any], ColumnElement[bool]]
 
 NAME: Final = "heavylift_key_{}"
 """What a key's values are called where they stand beside a query's own columns."""
@@ -98,10 +98,10 @@ class RowOrder:
 
     def _compared(self, beyond: Compare, last: Compare, key: KeyValues) -> ColumnElement[bool]:
         # one column is compared as itself: a row of one is no row everywhere
-        if self.by_row or len(self.columns) == 1:
-            row = self.columns[0] if len(self.columns) == 1 else tuple_(*self.columns)
-            found: ColumnElement[bool] = last(row, self._bound(key))
-            return found
+        if len(self.columns) == 1:
+            return last(self.columns[0], self._bound(key))
+        if self.by_row:
+            return last(tuple_(*self.columns), self._bound(key))
         # an index is followed for (a > 1) OR (a = 1 AND b > 2), range by range
         bound = [literal(value, type_) for value, type_ in zip(key, self.types, strict=True)]
         ranges = []

@@ -9,7 +9,7 @@ from decimal import Decimal
 from sqlmodel import BigInteger, CheckConstraint, Column, DateTime, Field, Numeric, SQLModel
 
 MARK = "made_by_heavylift_demo_{}"
-"""The name of a constraint of each table, by the table's: a table of that name without it is somebody's, and stays.
+"""The name of a table's constraint, by the table's: without it a table of that name is somebody else's, and stays.
 
 A comment would say it better, and not every database keeps comments. The constraint holds for every row."""
 

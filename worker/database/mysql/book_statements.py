@@ -4,48 +4,29 @@ Owns them. The books' own tables are written by fixed text; the accounts' identi
 Amounts travel as text, and are numbers of 65 digits in the books, 30 of them after the point: none is ever a float.
 """
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Sequence
 from decimal import Decimal
-from typing import Any, Final
+from typing import Final
 
 import orjson
 from sqlalchemy import (
-    Column,
-    ColumnElement,
     Dialect,
-    FromClause,
-    Select,
-    Subquery,
     Table,
-    Text,
     TextClause,
-    bindparam,
-    func,
-    literal,
-    literal_column,
-    select,
     text,
-    type_coerce,
 )
 from sqlalchemy.dialects.mysql.base import MySQLDialect
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncConnection
-from sqlalchemy.ext.compiler import compiles
-from sqlalchemy.sql.compiler import SQLCompiler
-from sqlalchemy.sql.visitors import InternalTraversal
-from sqlalchemy.types import NULLTYPE
 
 from worker.core.errors import RequestError
-from worker.core.transfer_terms import BookTerms, KeyKind
+from worker.core.transfer_terms import BookTerms
 from worker.core.transfers import Entry, Refusal, Transfer
-from worker.database.book_statements import Head, Header, Origin, StoredTransfer, account_columns
-from worker.database.model_defaults import sql_expression, value_maker
-from worker.database.mysql.casts import CastAs, in_collation
+from worker.database.book_statements import Head, Header, Origin, StoredTransfer
+from worker.database.mysql.accounts import Accounts
 from worker.database.mysql.column_types import exact_collation
-from worker.database.mysql.nested_join import NestedJoin
-from worker.database.mysql.plain_update import PlainUpdate
 from worker.database.mysql.row_insert import DUPLICATE, number_of
-from worker.database.mysql.sent_rows import ROWS, json_table, rows_text
+from worker.database.mysql.sent_rows import ROWS, rows_text
 from worker.database.mysql.update_statement import ALL
 
 MOST_DECIMALS: Final = 30
@@ -126,7 +107,7 @@ class MySqlBooks:
             )
         self._terms = terms
         self._where = {"table": terms.table, "column": terms.column}
-        self._accounts = _Accounts(table, terms)
+        self._accounts = Accounts(table, terms)
 
     async def add_headers(self, connection: AsyncConnection, origin: Origin, headers: Sequence[Header]) -> set[str]:
         """A plain INSERT of those that are not there, again where another session was quicker.
@@ -215,108 +196,6 @@ class MySqlBooks:
 
     def _exact(self, amount: Decimal | int | None) -> Decimal | None:
         return None if amount is None else self._terms.exact(amount)
-
-
-class _Accounts:
-    """The statements over one table of accounts."""
-
-    def __init__(self, table: Table, terms: BookTerms) -> None:
-        self._table = table
-        self._terms = terms
-        self._key, self._money = account_columns(table, terms)
-
-    def read(self) -> Select[str, Any]:
-        """What accounts hold, in the order of their keys, as the books have these."""
-        key = account_text(self._key).label("account")
-        # past the model's type, which may round
-        balance = type_coerce(self._money, NULLTYPE).label("balance")
-        return select(key, balance).select_from(self._joined(_sorted(self._terms)))
-
-    def update(self) -> tuple[PlainUpdate, Mapping[str, object]]:
-        """The statement that sets balances, and its parameters beside the rows."""
-        sent = json_table(2)
-        joined = NestedJoin(sent, self._table, self._key == _key(sent.c.c0, self._terms), "PRIMARY")
-        made: dict[str, object] = {}
-        values: dict[Column[object], Any] = {self._money: sent.c.c1}
-        for at, column in enumerate(self._table.columns):
-            if column in {self._key, self._money}:
-                continue
-            if (make := value_maker(column.onupdate)) is not None:
-                values[column] = bindparam(f"heavylift_touch_{at}", type_=column.type)
-                made[f"heavylift_touch_{at}"] = make()
-            elif (expression := sql_expression(column.onupdate)) is not None:
-                values[column] = expression
-        return PlainUpdate(joined, values, literal_column("TRUE")), made
-
-    def _joined(self, accounts: Subquery) -> NestedJoin:
-        return NestedJoin(accounts, self._table, self._key == accounts.c.account, "PRIMARY")
-
-
-def _sorted(terms: BookTerms) -> Subquery:
-    """The keys that were sent, in the order of the accounts' primary key."""
-    sent = json_table(1)
-    key = _key(sent.c.c0, terms)
-    in_order = select(key.label("account")).order_by(key).limit(literal_column(str(ALL)))
-    return in_order.subquery("heavylift_accounts")
-
-
-def _key(sent: ColumnElement[Any], terms: BookTerms) -> ColumnElement[Any]:
-    match terms.key_kind:
-        case KeyKind.INTEGER:
-            return CastAs(sent, "UNSIGNED" if terms.key_type.endswith(" unsigned") else "SIGNED")
-        case KeyKind.UUID:
-            return CastAs(sent, "UUID")
-        case KeyKind.TEXT:
-            return ExactText(sent)
-
-
-class ExactText(ColumnElement[str]):
-    """A value as text that is compared byte by byte, as the books' own is.
-
-    Args:
-        value: of any type.
-    """
-
-    __visit_name__ = "heavylift_exact_text"
-    inherit_cache = True
-    type = Text()
-    _traverse_internals = [("value", InternalTraversal.dp_clauseelement)]  # noqa: RUF012 - as SQLAlchemy declares it
-
-    def __init__(self, value: ColumnElement[Any]) -> None:
-        self.value = value
-
-    @property
-    def _from_objects(self) -> list[Any]:
-        # from which tables a SELECT of it reads
-        return list(self.value._from_objects)  # noqa: SLF001 - as each of SQLAlchemy's own elements does
-
-
-@compiles(ExactText, "mysql", "mariadb")
-def _exact_text(element: ExactText, compiler: SQLCompiler, **options: object) -> str:
-    collation = exact_collation(compiler.dialect)
-    return str(compiler.process(in_collation(CastAs(element.value, "CHAR"), collation), **options))
-
-
-def account_text(key: ColumnElement[object]) -> ColumnElement[str]:
-    """An account's key as the books write it, comparable with theirs."""
-    return ExactText(key)
-
-
-def request_hash(transfers: FromClause) -> ColumnElement[str]:
-    """The fingerprint of each row of the transfers' table, as `worker.core.transfers.request_hash` takes it."""
-    columns = transfers.c
-    named = [columns[name] for name in ("accounts_table", "money_column", "from_account", "to_account")]
-    # there are 30 decimals, and so a point
-    amount = _without_last(".", _without_last("0", CastAs(columns.amount, "CHAR")))
-    measured: list[ColumnElement[Any]] = []
-    for part in (*named, amount, columns.reason):
-        written = CastAs(part, "BINARY")
-        measured += [func.octet_length(written), literal(":", Text()), written]
-    return ExactText(func.sha2(func.concat(*measured), 256))
-
-
-def _without_last(character: str, value: ColumnElement[Any]) -> ColumnElement[Any]:
-    return func.trim(literal_column(f"TRAILING '{character}'").op("FROM")(value))
 
 
 def _with_collation(statement: str, dialect: Dialect, width: int) -> TextClause:

@@ -61,7 +61,7 @@ def _now(element: utc_now, compiler: SQLCompiler, **_: object) -> str:
 
 @compiles(CreateTable, "mysql")
 def _create_table(element: CreateTable, compiler: DDLCompiler, **options: object) -> str:
-    text: str = compiler.visit_create_table(element, **options)  # type: ignore[no-untyped-call]
+    text: str = compiler.visit_create_table(element, **options)  # type: ignore[no-untyped-call]  # SQLAlchemy has not typed its compilers
     if not element.element.name.startswith(LEDGER):
         return text
     return f"{text.rstrip()} ENGINE=InnoDB DEFAULT CHARSET=utf8mb4 COLLATE={exact_collation(compiler.dialect)}"

@@ -29,6 +29,7 @@ from worker.database.mysql import (
     column_types,
     connections,
     enqueue,
+    exact_text,
     fencing,
     key_list,
     limits,
@@ -182,12 +183,12 @@ class MySql:
         return book_statements.MySqlBooks(table, terms)
 
     def account_text(self, key: ColumnElement[object]) -> ColumnElement[str]:
-        """See `book_statements.account_text`."""
-        return book_statements.account_text(key)
+        """See `exact_text.account_text`."""
+        return exact_text.account_text(key)
 
     def request_hash(self, transfers: FromClause) -> ColumnElement[str]:
-        """See `book_statements.request_hash`."""
-        return book_statements.request_hash(transfers)
+        """See `exact_text.request_hash`."""
+        return exact_text.request_hash(transfers)
 
     async def missing_guards(self, connection: AsyncConnection) -> list[str]:
         """See `books_guard.missing_guards`."""

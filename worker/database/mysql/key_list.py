@@ -59,7 +59,7 @@ MOST_BYTES: Final = 3_072
 def _key_list(element: KeyList, compiler: SQLCompiler, **options: object) -> str:
     named = list(element.columns)
     # SQLAlchemy has no other way to the rows of its Values
-    rows = [tuple(row) for chunk in element._data for row in chunk]  # noqa: SLF001
+    rows = [tuple(row) for chunk in element._data for row in chunk]  # noqa: SLF001 - SQLAlchemy has no public way to the rows of its Values
     values = [sendable([written_moment(value) for value in part]) for part in zip(*rows, strict=True)]
     sent = text(rows_text(len(named))).bindparams(
         bindparam(ROWS, packed([*zip(*values, strict=True)]), type_=Text(), unique=True)

@@ -8,7 +8,6 @@ from collections.abc import Mapping, Sequence
 from sqlalchemy import ColumnElement, Dialect, Table
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from worker.core.errors import RequestError
 from worker.core.table_facts import TableFacts
 from worker.core.update_counts import UpdateCounts
 from worker.database.mysql.key_order import KeyOrder
@@ -18,7 +17,7 @@ from worker.database.mysql.sent_rows import Rows
 from worker.database.mysql.sent_values import column_encoder, in_json, sendable
 from worker.database.mysql.touches import Touches
 from worker.database.mysql.update_statement import value_name, where_lock_statement, where_update_statement
-from worker.database.row_shape import RowShape, row_shape, set_shape
+from worker.database.row_shape import RowShape, set_shape, update_shape
 
 
 class MySqlRowUpdate:
@@ -42,14 +41,7 @@ class MySqlRowUpdate:
     """
 
     def __init__(self, table: Table, facts: TableFacts, *, columns: Sequence[str], key: Sequence[str]) -> None:
-        update = [name for name in columns if name not in key]
-        self._shape = row_shape(table, facts, columns=columns, key=key, update=update)
-        if not update:
-            raise RequestError(
-                f"The rows for table {facts.table!r} carry nothing but their key ({', '.join(key)}), so there is "
-                "nothing to update. Add the columns to change to the source, for example "
-                f'{{"{key[0]}": 1, "status": "closed"}}'
-            )
+        self._shape = update_shape(table, facts, columns=columns, key=key)
         self._prepared: _Prepared | None = None
 
     async def apply(self, connection: AsyncConnection, values: Sequence[Sequence[object]]) -> UpdateCounts:

@@ -135,7 +135,7 @@ _ORDERS: Final = frozenset({operators.lt, operators.le, operators.gt, operators.
 def _binary(element: BinaryExpression[Any], compiler: SQLCompiler, **options: Any) -> str:  # noqa: ANN401 - SQLAlchemy's
     sides: tuple[ColumnElement[Any], ColumnElement[Any]] = (element.left, element.right)
     if not any(isinstance(side.type, Money) for side in sides):
-        return str(compiler.visit_binary(element, **options))  # type: ignore[no-untyped-call]
+        return str(compiler.visit_binary(element, **options))  # type: ignore[no-untyped-call]  # SQLAlchemy has not typed its compilers
     made: ColumnElement[Any] | None = None
     if element.operator in _CALLS:
         made = getattr(func, _CALLS[element.operator])(*sides, type_=Money())
@@ -145,7 +145,7 @@ def _binary(element: BinaryExpression[Any], compiler: SQLCompiler, **options: An
         # equal amounts are equal texts, and a number beside one is no text yet
         made = element.operator(*(side if isinstance(side.type, Money) else cast(side, Money()) for side in sides))
     if made is None:
-        return str(compiler.visit_binary(element, **options))  # type: ignore[no-untyped-call]
+        return str(compiler.visit_binary(element, **options))  # type: ignore[no-untyped-call]  # likewise
     return str(compiler.process(made, **options))
 
 
@@ -153,13 +153,13 @@ def _binary(element: BinaryExpression[Any], compiler: SQLCompiler, **options: An
 def _unary(element: UnaryExpression[Any], compiler: SQLCompiler, **options: Any) -> str:  # noqa: ANN401 - SQLAlchemy's
     if isinstance(element.type, Money) and element.operator is operators.neg:
         return str(compiler.process(func.heavylift_negate(element.element, type_=Money()), **options))
-    return str(compiler.visit_unary(element, **options))  # type: ignore[no-untyped-call]
+    return str(compiler.visit_unary(element, **options))  # type: ignore[no-untyped-call]  # likewise
 
 
 @compiles(Cast, "sqlite")
 def _cast(element: Cast[Any], compiler: SQLCompiler, **options: Any) -> str:  # noqa: ANN401 - SQLAlchemy's
     if not isinstance(element.type, Money):
-        return str(compiler.visit_cast(element, **options))  # type: ignore[no-untyped-call]
+        return str(compiler.visit_cast(element, **options))  # type: ignore[no-untyped-call]  # likewise
     given = element.clause.type
     scale = given.scale if isinstance(given, Numeric) else None
     return f"heavylift_decimal({compiler.process(element.clause, **options)}, {'NULL' if scale is None else scale})"

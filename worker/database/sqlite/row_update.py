@@ -14,10 +14,9 @@ from collections.abc import Mapping, Sequence
 from sqlalchemy import Column, ColumnElement, Dialect, Table, func, literal, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from worker.core.errors import RequestError
 from worker.core.table_facts import TableFacts
 from worker.core.update_counts import UpdateCounts
-from worker.database.row_shape import RowShape, row_shape, set_shape
+from worker.database.row_shape import RowShape, set_shape, update_shape
 from worker.database.sqlite.exact_types import Stored, affinity_of
 from worker.database.sqlite.key_order import KeyOrder
 from worker.database.sqlite.sent_rows import SentRows, any_differs, found_among, same_key
@@ -45,14 +44,7 @@ class SqliteRowUpdate:
     """
 
     def __init__(self, table: Table, facts: TableFacts, *, columns: Sequence[str], key: Sequence[str]) -> None:
-        changed = [name for name in columns if name not in key]
-        self._shape = row_shape(table, facts, columns=columns, key=key, update=changed)
-        if not changed:
-            raise RequestError(
-                f"The rows for table {facts.table!r} carry nothing but their key ({', '.join(key)}), so there is "
-                "nothing to update. Add the columns to change to the source, for example "
-                f'{{"{key[0]}": 1, "status": "closed"}}'
-            )
+        self._shape = update_shape(table, facts, columns=columns, key=key)
         self._prepared: _Prepared | None = None
 
     async def apply(self, connection: AsyncConnection, values: Sequence[Sequence[object]]) -> UpdateCounts:
