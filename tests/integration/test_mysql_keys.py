@@ -98,6 +98,26 @@ async def test_a_walk_meets_each_row_once(merging: Merging, case: str, rows: int
         assert again == list(ordered)
 
 
+async def test_the_end_of_a_span_is_found_without_reading_what_lies_behind_it(merging: Merging) -> None:
+    """However many rows are left, finding where the next ten end reads some tens."""
+    await merging.execute("CREATE TABLE t (a int, b int, PRIMARY KEY (a, b))")
+    table = table_of("a", "b")
+    walk = primary_walk(table, await merging.facts(table))
+    async with merging.engine.begin() as connection:
+        await connection.execute(text("INSERT INTO t SELECT seq % 7, seq FROM seq_1_to_5000"))
+        (until,) = await keys_of(connection, walk.last())
+        before = await rows_read(connection)
+        (end,) = await keys_of(connection, walk.edge((3, 3000), until, 10))
+        assert end == (3, 3069, 10)
+        assert await rows_read(connection) - before < 100
+
+
+async def rows_read(connection: AsyncConnection) -> int:
+    """How many rows the session has read from tables and indexes."""
+    found = await connection.execute(text("SHOW SESSION STATUS LIKE 'Handler_read%'"))
+    return sum(int(row[1]) for row in found)
+
+
 async def look_up(connection: AsyncConnection, walk: Walk, key: tuple[Any, ...]) -> Any:
     """What the one row of a key holds, found in each of the ways in which rows are found."""
     raw = text("CAST(k AS BINARY)")

@@ -1,8 +1,8 @@
 """Walking a registered table by key, span by span: where the next span ends, and which rows lie in it.
 
 ```sql
-SELECT k0, n FROM (SELECT id AS k0, row_number() OVER (ORDER BY id) AS n FROM t WHERE id > :after AND id <= :until
-                   ORDER BY id LIMIT :rows) AS span ORDER BY n DESC LIMIT 1
+SELECT k0, count(*) OVER () FROM (SELECT id AS k0, id AS o0 FROM t WHERE id > :after AND id <= :until
+                                  ORDER BY id LIMIT :rows) AS span ORDER BY o0 DESC LIMIT 1
 ```
 
 A span is so many rows in key order, whether they match what the job looks for or not. So a chunk stays short however
@@ -27,7 +27,8 @@ from worker.declare.row_order import KeyValues, RowOrder, exact_type
 
 __all__ = ["KeyValues", "Span", "Walk", "WalkCursor", "primary_walk", "walk_by"]
 
-_POSITION: Final = "heavylift_position"
+_ORDER: Final = "heavylift_order_{}"
+"""What a key's columns are called where they stand for their order alone, beside their values."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,10 +77,12 @@ class Walk:
             until: the last key of the walk.
             rows: how many at most.
         """
-        position = func.row_number().over(order_by=self.key).label(_POSITION)
+        order = [column.label(_ORDER.format(at)) for at, column in enumerate(self.key)]
         inside = and_(self._based(), self.between(after, until))
-        span = select(*self.row_order.read(), position).where(inside).order_by(*self.key).limit(rows).subquery("span")
-        return select(*span.c).order_by(span.c[_POSITION].desc()).limit(1)
+        # counted and turned round behind the limit: a number of each row might be made of all that are left
+        span = select(*self.row_order.read(), *order).where(inside).order_by(*self.key).limit(rows).subquery("span")
+        key, place = list(span.c)[: len(order)], list(span.c)[len(order) :]
+        return select(*key, func.count().over()).order_by(*(column.desc() for column in place)).limit(1)
 
     def between(self, after: KeyValues | None, upto: KeyValues) -> ColumnElement[bool]:
         """Whether a row's key lies after one key, and not after another."""

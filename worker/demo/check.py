@@ -162,8 +162,8 @@ async def read_table(connection: AsyncConnection, table: type[FlightColumns] = F
         func.count(col(table.tailnum).distinct()),
         func.count(col(table.time_hour).distinct()),
     ).select_from(table)
-    # the sum of no row is NULL
-    return Totals(*(value or 0 for value in (await connection.execute(totals)).one()))
+    # the sum of no row is NULL, and sums of integers are decimals on some databases
+    return Totals(*(int(value or 0) for value in (await connection.execute(totals)).one()))
 
 
 async def read_refused(connection: AsyncConnection, run_id: str) -> tuple[int, ...]:
